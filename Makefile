@@ -1,0 +1,71 @@
+# Everything starts from Python 3.11+, make and git:  make test  ·  make demo  ·  make help
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+QT ?= pyqt6
+DEMO ?= demo-output
+
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+# The tests' networks are tiny: more threads make them slower.
+export OMP_NUM_THREADS ?= 2
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PYTEST = scripts/with_screen.sh $(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: help
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+
+.PHONY: venv
+venv: $(READY) ## make .venv and install the package into it, editable, with the tools
+
+$(READY): pyproject.toml constraints.txt
+	@scripts/make_venv.sh $(PYTHON) $(VENV) $(QT)
+	@touch $@
+
+.PHONY: screen-packages
+screen-packages:
+	@scripts/debian_packages.sh screen
+
+.PHONY: lint
+lint: $(READY) ## ruff, and the arrows plugin -> training -> core
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+.PHONY: types
+types: $(READY) ## mypy, strict
+	$(BIN)/mypy
+
+.PHONY: manifest
+manifest: $(READY) ## the napari manifest
+	$(BIN)/npe2 validate napari-perceive-ir
+
+.PHONY: test
+test: screen-packages lint types manifest ## lint, types, contracts, manifest, and the quick tests
+	$(PYTEST) -m 'not slow and not gpu'
+
+.PHONY: test-all
+test-all: screen-packages lint types manifest ## all of `test`, the slow tests, and the wheel in an empty environment
+	$(PYTEST)
+	scripts/smoke_test.sh $(PYTHON) $(BIN)/python
+
+.PHONY: demo
+demo: $(READY) ## restore sample pictures, write a page that shows them, open napari where there is a screen
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then scripts/debian_packages.sh screen || true; fi
+	$(BIN)/perceive-ir demo -o $(DEMO)
+	@if [ -n "$${DISPLAY:-}$${WAYLAND_DISPLAY:-}" ]; then \
+		$(BIN)/napari --with napari-perceive-ir Restore; \
+	else \
+		echo "No screen here, so napari was not opened: look at $(DEMO)."; \
+	fi
+
+.PHONY: clean
+clean: ## remove what was built, .venv included
+	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find core training napari_perceive_ir tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,33 @@
+"""The errors of the project.
+
+User mistakes (a wrong value, a wrong type) are ``ValueError`` and ``TypeError``. What the world did is a child of
+:class:`PerceiveIRError`::
+
+    PerceiveIRError
+    ├── ImageFileError         a file that cannot be read or written as a picture
+    ├── WeightsError           a weights file that is missing, foreign, truncated or tampered with
+    ├── MissingExtraError      an optional dependency is not installed
+    └── NotEnoughMemoryError   even the smallest tile does not fit
+"""
+
+from __future__ import annotations
+
+
+class PerceiveIRError(Exception):
+    """Something outside the program went wrong; the message says what to do."""
+
+
+class ImageFileError(PerceiveIRError):
+    """A file cannot be read or written as a picture."""
+
+
+class WeightsError(PerceiveIRError):
+    """A weights file is missing, foreign, truncated or tampered with."""
+
+
+class MissingExtraError(PerceiveIRError):
+    """An optional dependency is not installed."""
+
+
+class NotEnoughMemoryError(PerceiveIRError):
+    """Even the smallest tile does not fit into the device's memory."""

@@ -1,0 +1,137 @@
+"""Weights files: safetensors whose metadata hold everything needed to build and judge the model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from perceive_ir._errors import WeightsError
+from perceive_ir.networks import System, SystemConfig
+
+FORMAT = "perceive-ir-1"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a weights file says of itself."""
+
+    name: str
+    version: str
+    licence: str = ""
+    data: str = ""
+    """What it was trained on, and on what terms."""
+    scores: Mapping[str, Any] = field(default_factory=dict)
+    notes: str = ""
+    digest: str = ""
+    """SHA-256 over config, card and tensors; written by `save_system`, checked by `load_system`."""
+
+
+def save_system(path: str | Path, system: System, card: Card, *, half: bool = True) -> str:
+    """Write a weights file at once or not at all; return its digest.
+
+    Parameters
+    ----------
+    path
+        Where to write; an existing file is replaced.
+    system
+        The networks.
+    card
+        Name, version, licence, data statement and scores; its ``digest`` is replaced.
+    half
+        Store float16 instead of float32.
+    """
+    tensors = {
+        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
+        for name, t in system.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+    about = {"format": FORMAT, "config": json.dumps(system.config.to_dict()), "card": card_text(card)}
+    digest = digest_of(tensors, about)
+    write_atomically(Path(path), save(tensors, {**about, "digest": digest}))
+    return digest
+
+
+def load_system(path: str | Path) -> tuple[System, Card]:
+    """Read a weights file: networks in evaluation mode on the CPU in float32, and its card."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"no weights file at {path}; `perceive-ir models` lists what is there")
+    tensors, about = read_tensors(path)
+    digest = about.pop("digest", "")
+    if about.get("format") != FORMAT:
+        raise WeightsError(f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT})")
+    if digest != digest_of(tensors, about):
+        raise WeightsError(f"{path} was changed after it was written (its digest does not match); get it again")
+    try:
+        with torch.device("meta"):
+            system = System(SystemConfig.from_dict(json.loads(about["config"])))
+        card = Card(**json.loads(about["card"]), digest=digest)
+    except (ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path} describes a model that this version cannot build: {error}") from error
+    return fill(system, tensors, path), card
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Read all tensors and the metadata."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file ({error}); get it again") from error
+
+
+def fill(system: System, tensors: Mapping[str, Tensor], path: Path) -> System:
+    """Put the tensors into the networks; every name and shape must fit."""
+    wanted = {n: t for n, t in system.state_dict().items() if not n.endswith("num_batches_tracked")}
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise WeightsError(f"{path} lacks the tensor {name}; it belongs to another version")
+        if tensors[name].shape != tensor.shape:
+            raise WeightsError(
+                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+            )
+    state = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in wanted}
+    counters = {n: torch.tensor(0) for n in system.state_dict() if n.endswith("num_batches_tracked")}
+    system.load_state_dict({**state, **counters}, assign=True)
+    return system.eval().requires_grad_(False)
+
+
+def card_text(card: Card) -> str:
+    """Return the card as JSON, without its digest."""
+    return json.dumps({k: v for k, v in card.__dict__.items() if k != "digest"}, sort_keys=True)
+
+
+def digest_of(tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """SHA-256 over the metadata and every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(dict(about), sort_keys=True).encode())
+    for name in sorted(tensors):
+        tensor = tensors[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise

@@ -1,0 +1,98 @@
+"""Blur: a shaken camera, a lens out of focus, a soft lens."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceive_ir.degradations._fields import splat
+from perceive_ir.degradations._part import Draw, Part, blend, peak
+
+REACH = 10.5
+"""Pixels from the centre to the farthest point of a kernel at severity 1."""
+POINTS = 256
+"""Points that a kernel is made of."""
+GAMMA = 2.2
+
+
+@dataclass(frozen=True)
+class Blur(Part):
+    r"""A convolution whose kernel is a cloud of points, 10.5 s pixels in radius.
+
+    .. math:: y = \Big(\tfrac{1}{P} \sum_p x^\gamma(\cdot - 10.5\, s\, k_p)\Big)^{1/\gamma}
+
+    with points :math:`|k_p| \le 1` about their own mean: a smooth random path of length 2 at most (a shake of up to
+    21 s pixels), a disc of radius 0.6 (defocus) or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a
+    sensor does, :math:`\gamma = 1` mixes values. The standard variant is a straight shake at 30 degrees, in values.
+    """
+
+    points: Tensor
+    """(n, P, 2), y and x."""
+    linear: Tensor
+    """Boolean (n,): in linear light."""
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        kind = draw.vary(0, 0, 1)[:, None, None]
+        round_ = torch.where(kind < 0.85, _disc(draw) * 0.6, _bell(draw))
+        points = torch.where(kind < 0.65, _shake(draw), round_)
+        return cls(points, draw.chance(0.5))
+
+    def apply(self, x: Tensor, severity: Tensor) -> Tensor:
+        worst = peak(severity)
+        kernels = _kernels(self.points * REACH * worst[:, 0], math.ceil(REACH * float(worst.max())))
+        linear = self.linear[:, None, None, None]
+        if not bool(self.linear.any()):
+            return blend(x, _convolve(x, kernels), severity)
+        light = torch.where(linear, x.clamp(min=1e-6).pow(GAMMA), x)
+        mixed = _convolve(light, kernels)
+        y = torch.where(linear, mixed.clamp(min=1e-14).pow(1 / GAMMA), mixed)
+        return blend(x, y, severity)
+
+
+def _shake(draw: Draw) -> Tensor:
+    """Return smooth random paths (n, P, 2) within the unit disc; every third is straight."""
+    start = draw.vary(math.pi / 6, 0, 2 * math.pi, 1)
+    bend = draw.vary(0, 0, 4, 1) * ~draw.chance(0.35, 1)
+    knots = F.interpolate(draw.normal(2, 6), POINTS, mode="linear", align_corners=True)
+    heading = start + bend * knots[:, 0].cumsum(1) / POINTS * 2
+    speed = torch.exp(0.6 * knots[:, 1] * (1.0 if draw.varied else 0.0))
+    path = (torch.stack([-torch.sin(heading), torch.cos(heading)], -1) * speed[..., None]).cumsum(1)
+    path = path - path.mean(1, keepdim=True)
+    return path / path.norm(dim=-1).amax(1)[:, None, None]
+
+
+def _disc(draw: Draw) -> Tensor:
+    """Return points (1, P, 2) that fill the unit disc evenly, on a sunflower's spiral."""
+    return _spiral(draw, ((torch.arange(POINTS, device=draw.device) + 0.5) / POINTS).sqrt())
+
+
+def _bell(draw: Draw) -> Tensor:
+    """Return points (1, P, 2) spread like a Gaussian of deviation 1/3, by the quantiles of its radius."""
+    quantile = (torch.arange(POINTS, device=draw.device) + 0.5) / POINTS
+    return _spiral(draw, ((-2 * torch.log(1 - quantile)).sqrt() / 3).clamp(max=1))
+
+
+def _spiral(draw: Draw, radius: Tensor) -> Tensor:
+    turn = torch.arange(POINTS, device=draw.device) * math.pi * (3 - 5**0.5)
+    points = torch.stack([torch.sin(turn), torch.cos(turn)], -1) * radius[:, None]
+    return (points - points.mean(0))[None]
+
+
+def _kernels(points: Tensor, radius: int) -> Tensor:
+    """Return kernels (n, k, k) of sum 1 from points (n, P, 2) in pixels about the centre."""
+    side = 2 * radius + 1
+    return splat(points + radius, torch.full_like(points[..., 0], 1 / points.shape[1]), side, side)
+
+
+def _convolve(x: Tensor, kernels: Tensor) -> Tensor:
+    """Return each picture (n, 3, H, W) blurred by its own kernel (n, k, k), mirrored at the borders."""
+    radius = kernels.shape[-1] // 2
+    mode = "reflect" if radius < min(x.shape[-2:]) else "replicate"
+    padded = F.pad(x, (radius,) * 4, mode=mode).transpose(0, 1)  # (3, n, H + 2r, W + 2r)
+    return F.conv2d(padded, kernels[:, None], groups=len(x)).transpose(0, 1)

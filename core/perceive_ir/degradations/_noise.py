@@ -1,0 +1,82 @@
+"""Noise: Gaussian, equal in all channels, signal-dependent, correlated, salt and pepper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceive_ir.degradations._part import Draw, Part
+
+SIGMA = 55 / 255
+"""Standard deviation at severity 1, where full scale is 1."""
+
+
+@dataclass(frozen=True)
+class Noise(Part):
+    r"""Noise of standard deviation :math:`\sigma(s) = 55 s / 255` on a mid-grey, whatever its kind.
+
+    .. math:: y = x + \sigma(s)\, n\, \sqrt{1 - \rho + 2 \rho x}
+
+    with a unit field ``n``: :math:`\rho = 0` is Gaussian noise, :math:`\rho > 0` adds shot noise (Poisson-Gaussian).
+    Salt and pepper strikes the share :math:`4 \sigma^2` of the pixels, which is the same deviation on a mid-grey.
+    """
+
+    field: Tensor
+    """(n, 3, H, W), deviation 1."""
+    shot: Tensor
+    """(n, 1, 1, 1), the share of the variance that grows with the signal."""
+    impulse: Tensor
+    """Boolean (n,): salt and pepper instead."""
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        kind = draw.uniform(0, 1) if draw.varied else draw.uniform(0, 0)
+        field = draw.normal(3, draw.height, draw.width)
+        equal = draw.grey | ((kind > 0.55) & (kind < 0.60))
+        rows = torch.nonzero((kind > 0.60) & (kind < 0.72)).flatten()
+        if len(rows):
+            field[rows] = _correlated(field[rows], draw.uniform(0.2, 0.9)[rows], draw.uniform(0.4, 1.4)[rows])
+        shot = draw.vary(0, 0.3, 1.0) * (((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1))
+        field = torch.where(equal[:, None, None, None], field[:, :1], field)
+        return cls(field, shot[:, None, None, None], kind > 0.95)
+
+    def apply(self, x: Tensor, severity: Tensor) -> Tensor:
+        sigma = SIGMA * severity
+        y: Tensor = x + sigma * self.field * (1 - self.shot + 2 * self.shot * x.clamp(min=0)).sqrt()
+        rows = torch.nonzero(self.impulse).flatten()
+        if len(rows):
+            y[rows] = _impulses(x[rows], self.field[rows], sigma[rows])
+        return y
+
+
+def _correlated(field: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
+    """Return noise as a camera leaves it after demosaicing: soft in brightness, softer in colour.
+
+    ``luma`` and ``chroma`` (n,) are the deviations of the Gaussians, in pixels.
+    """
+    grey = _soften(field.mean(1, keepdim=True) * 3**0.5, luma)
+    colour = field - field.mean(1, keepdim=True)
+    mixed = grey * 3**-0.5 + _soften(colour * 1.5**0.5, chroma) * 1.5**-0.5
+    return mixed
+
+
+def _soften(field: Tensor, sigma: Tensor) -> Tensor:
+    """Return a field (n, C, H, W) of white noise low-passed by Gaussians of ``sigma`` (n,), its deviation kept."""
+    n, channels, height, width = field.shape
+    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=field.device) / sigma[:, None]).square())
+    taps = taps / taps.square().sum(1, keepdim=True).sqrt()
+    mode = "reflect" if min(height, width) > 3 else "replicate"
+    stacked = F.pad(field, (3, 3, 3, 3), mode=mode).transpose(0, 1)
+    rows = F.conv2d(stacked, taps[:, None, :, None], groups=n)
+    return F.conv2d(rows, taps[:, None, None, :], groups=n).transpose(0, 1).reshape(n, channels, height, width)
+
+
+def _impulses(x: Tensor, field: Tensor, sigma: Tensor) -> Tensor:
+    """Return ``x`` with salt where the field is far above 0 and pepper where it is far below."""
+    threshold = 2**0.5 * torch.erfinv((1 - 4 * sigma.square()).clamp(max=1 - 1e-6))
+    struck = (field.abs() > threshold) & (sigma > 0)
+    return torch.where(struck, (field > 0).to(x.dtype), x)

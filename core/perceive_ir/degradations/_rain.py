@@ -1,0 +1,92 @@
+"""Rain: streaks in layers, and a veil when it pours."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceive_ir.degradations._fields import smooth_field, splat
+from perceive_ir.degradations._part import Draw, Part
+
+ONSETS = (0.0, 0.1, 0.3, 0.5)
+"""Severities at which the layers of streaks set in."""
+DENSITY = (130, 45, 12, 240)
+"""Streaks per 128 x 128 pixels of the layers: fine, long, near and thick, dense."""
+LENGTH = (36, 64, 80, 26)
+"""Longest streaks of the layers, in pixels."""
+ZOOM = (1, 1, 2, 1)
+"""How much thicker than a pixel a layer is drawn."""
+VEIL = 0.4
+"""Opacity of the veil at severity 1."""
+
+
+@dataclass(frozen=True)
+class Rain(Part):
+    r"""Streaks ``a`` of four layers, each of which sets in at its own severity, and a veil of light ``A``.
+
+    .. math:: y = (1 - v)\,[x + a\,(1 - m x)] + v A, \qquad a = \sum_k w_k(s) R_k, \quad
+              w_k = \max(0, (s - s_k) / (1 - s_k))
+
+    with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
+    :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`.
+    """
+
+    layers: Tensor
+    """(n, 4, H, W), streaks at full severity."""
+    screen: Tensor
+    """(n, 1, 1, 1), ``m``."""
+    tint: Tensor
+    """(n, 3, 1, 1), colour of the streaks, about 1."""
+    veil: Tensor
+    """(n, 1, H, W), unevenness of the veil, about 1."""
+    light: Tensor
+    """(n, 1, 1, 1), brightness ``A`` of the veil."""
+
+    @classmethod
+    def draw(cls, draw: Draw) -> Self:
+        angle = draw.vary(0.15, -0.5, 0.5) * draw.vary(1, 0.2, 1.2)
+        layers = torch.stack([_streaks(draw, k, angle) for k in range(len(ONSETS))], 1)
+        softness = draw.vary(0, 0, 1, 1, 1, 1)
+        layers = layers + softness * (F.avg_pool2d(layers, (1, 3), 1, (0, 1)) - layers)
+        veil = (1 + 0.15 * smooth_field(draw, 4)).clamp(0.5, 1.5)
+        light = draw.vary(0.75, 0.6, 0.9, 1, 1, 1)
+        return cls(layers, draw.vary(0.5, 0, 1, 1, 1, 1), 1 + draw.tint(0.02), veil, light)
+
+    def apply(self, x: Tensor, severity: Tensor) -> Tensor:
+        streaks = (self.layers * weights(severity, ONSETS)).sum(1, keepdim=True) * self.tint
+        y = x + streaks * (1 - self.screen * x.clamp(max=1))
+        veil = VEIL * ((severity - 0.4) / 0.6).clamp(min=0) * self.veil
+        return y + veil * (self.light - y)
+
+
+def weights(severity: Tensor, onsets: tuple[float, ...]) -> Tensor:
+    """Return how present each layer is (n, K, H, W) at a severity (n, 1, H, W): 0 at its onset, 1 at severity 1."""
+    onset = torch.tensor(onsets, device=severity.device)[:, None, None]
+    return ((severity - onset) / (1 - onset)).clamp(min=0)
+
+
+def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
+    """Return one layer (n, H, W) of streaks that fall at about ``angle`` (n,) radians off the vertical."""
+    zoom, longest = ZOOM[layer], LENGTH[layer] // ZOOM[layer]
+    height, width = math.ceil(draw.height / zoom), math.ceil(draw.width / zoom)
+    count = max(1, math.ceil(DENSITY[layer] * 1.5 * (draw.height + longest) * (draw.width + longest) / 128**2))
+    centre = draw.uniform(0, 1, count, 2) * torch.tensor([height + longest, width + longest], device=draw.device)
+    lean = angle[:, None] + 0.04 * draw.normal(count)
+    reach = draw.uniform(0.35, 1, count) * draw.vary(1, 0.5, 1)[:, None] * longest
+    # Most streaks are faint and a few bright, as drops lie at all distances.
+    strength = draw.uniform(0.25, 1, count).square() * draw.vary(1, 0.6, 1.5)[:, None]
+    strength = strength * (draw.uniform(0, 1, count) < draw.vary(0.67, 0.3, 1)[:, None])
+    steps = torch.linspace(-0.5, 0.5, longest, device=draw.device)
+    along = reach[..., None] * steps
+    points = torch.stack([torch.cos(lean)[..., None] * along, torch.sin(lean)[..., None] * along], -1)
+    points = points + centre[:, :, None] - longest / 2
+    faded = strength[..., None] * (2 * reach / longest)[..., None] * (1 - (2 * steps).square())
+    drawn = splat(points.flatten(1, 2), faded.flatten(1), height, width)
+    if zoom == 1:
+        return drawn
+    return F.interpolate(drawn[:, None], (draw.height, draw.width), mode="bilinear", align_corners=False)[:, 0]

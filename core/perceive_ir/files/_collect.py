@@ -1,0 +1,62 @@
+"""Which files the user means: names, and patterns for shells that do not expand them."""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from perceive_ir.files._atomic import PARTIAL_SUFFIX
+
+_DIGITS = re.compile(r"(\d+)")
+
+
+def collect(inputs: Iterable[str | os.PathLike[str]], pattern: str | None = None) -> list[Path]:
+    """Paths of all files that `inputs` name, in natural order (``2`` before ``10``), each once.
+
+    Parameters
+    ----------
+    inputs
+        Files, patterns such as ``"cells/*.tif"`` or ``"**/*.png"``, or, with `pattern`, folders.
+    pattern
+        What to take from a folder, for example ``"*.tif"``. Without it a folder stays in the list as it is.
+
+    Returns
+    -------
+    list of Path
+        A name that does not exist and a pattern that fits nothing stay in the list: reading them gives their error.
+    """
+    found: dict[str, Path] = {}
+    for given in inputs:
+        for path in _expand(os.fspath(given), pattern):
+            found.setdefault(os.path.realpath(path) if _exists(path) else str(path), path)
+    return sorted(found.values(), key=_natural)
+
+
+def _expand(given: str, pattern: str | None) -> Iterator[Path]:
+    path = Path(given)
+    if _exists(path) or not glob.has_magic(given):
+        matches = _inside(path, pattern) if pattern is not None and os.path.isdir(path) else []
+    else:
+        matches = [Path(name) for name in glob.iglob(given, recursive=True)]
+    yield from [match for match in matches if os.path.isfile(match) and _is_ours_to_read(match)] or [path]
+
+
+def _inside(folder: Path, pattern: str) -> list[Path]:
+    return list(folder.glob(pattern))
+
+
+def _is_ours_to_read(path: Path) -> bool:
+    return not path.name.endswith(PARTIAL_SUFFIX)
+
+
+def _exists(path: Path) -> bool:
+    return os.path.lexists(path)
+
+
+def _natural(path: Path) -> list[tuple[int, int | str]]:
+    """Numbers in a name compare as numbers; the types never meet in one place of the key."""
+    parts = _DIGITS.split(str(path).casefold())
+    return [(1, int(part)) if part.isdecimal() else (0, part) for part in parts]

@@ -1,0 +1,44 @@
+"""What a file is, by its first bytes; its name does not matter."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from perceive_ir._errors import ImageFileError
+from perceive_ir.files._faults import one_line, reason
+
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+_OTHER = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"BM": "bmp", b"GIF87a": "gif", b"GIF89a": "gif"}
+
+
+def kind_of(path: Path) -> str:
+    """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp`` or ``gif``; anything else is an ImageFileError of one line."""
+    start = _start(path)
+    if not start:
+        raise ImageFileError(one_line(f"{path} is empty"))
+    if start[:4] in _TIFF:
+        return "tiff"
+    if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
+        return "webp"
+    for magic, kind in _OTHER.items():
+        if start.startswith(magic):
+            return kind
+    raise ImageFileError(
+        one_line(f"{path} is not a picture that can be read (its content is not TIFF, PNG, JPEG, WebP, BMP or GIF)")
+    )
+
+
+def _start(path: Path) -> bytes:
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise ImageFileError(one_line(f"{path} is a folder, not a picture"))
+        if not stat.S_ISREG(mode):
+            raise ImageFileError(one_line(f"{path} is not a regular file"))
+        with open(path, "rb") as file:
+            return file.read(16)
+    except FileNotFoundError:
+        raise ImageFileError(one_line(f"{path} does not exist")) from None
+    except (OSError, ValueError) as error:  # ValueError: a null character in the name
+        raise ImageFileError(one_line(f"{path} cannot be read: {reason(error)}")) from error

@@ -1,0 +1,14 @@
+"""Networks: two backbones behind one seam, the guidance that steers them, and the compact perceiver."""
+
+from perceive_ir.networks.compact import Compact, CompactConfig
+from perceive_ir.networks.guidance import PGCA, PGM, Backbone, Guidance, Guide, Signals, SizeNeeds, unguided
+from perceive_ir.networks.model import GuidedNet, gate
+from perceive_ir.networks.restormer import Restormer, RestormerConfig
+from perceive_ir.networks.system import BACKBONES, System, SystemConfig
+from perceive_ir.networks.tower import CFE, CFEStem, Perceiver, Reading, TowerConfig, pool, pool_windows
+
+__all__ = [
+    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "CFEStem", "Compact", "CompactConfig", "Guidance", "Guide", "GuidedNet",
+    "Perceiver", "Reading", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "System", "SystemConfig", "TowerConfig", "gate",
+    "pool", "pool_windows", "unguided",
+]  # fmt: skip

@@ -1,0 +1,104 @@
+"""The compact backbone: a dense-convolution U-Net at half resolution without any spatially global operation.
+
+What a tile shows depends on nothing but the tile and its guide, so tiles join without seams.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import cast
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perceive_ir.networks.guidance import Guide, SizeNeeds, unguided
+
+
+@dataclass(frozen=True)
+class CompactConfig:
+    """Sizes of the compact backbone, finest level first; level l works at 1/2**l of the resolution."""
+
+    widths: tuple[int, ...] = (48, 96, 192)
+    encoder_blocks: tuple[int, ...] = (1, 2, 3)
+    """Residual blocks per level; the last entry is the latent."""
+    decoder_blocks: tuple[int, ...] = (2, 2)
+
+    def __post_init__(self) -> None:
+        if len(self.encoder_blocks) != len(self.widths) or len(self.decoder_blocks) != len(self.widths) - 1:
+            raise ValueError(
+                f"expected one encoder entry per width and one decoder entry fewer, got widths {self.widths}, "
+                f"encoder_blocks {self.encoder_blocks}, decoder_blocks {self.decoder_blocks}"
+            )
+
+
+class ResidualBlock(nn.Module):
+    """Two 3x3 convolutions around a ReLU, added to the input; starts as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1)
+        self.second = nn.Conv2d(width, width, 3, padding=1)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.second(F.relu(self.first(x), inplace=True))
+
+
+def blocks(width: int, count: int) -> nn.Sequential:
+    """Stack residual blocks."""
+    return nn.Sequential(*(ResidualBlock(width) for _ in range(count)))
+
+
+class Compact(nn.Module):
+    """Compact U-Net: (B, 3, H, W) -> (B, 3, H, W), a residual on its input."""
+
+    def __init__(self, config: CompactConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or CompactConfig()
+        widths, depth = self.config.widths, len(self.config.widths)
+        self.enter = nn.Conv2d(12, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(blocks(w, n) for w, n in zip(widths, self.config.encoder_blocks, strict=True))
+        self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(depth - 1))
+        self.up = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1) for i in range(depth - 1))
+        self.decoder = nn.ModuleList(blocks(w, n) for w, n in zip(widths[:-1], self.config.decoder_blocks, strict=True))
+        self.leave = nn.Conv2d(widths[0], 12, 3, padding=1)
+        nn.init.normal_(self.leave.weight, std=0.01)
+        nn.init.zeros_(cast(Tensor, self.leave.bias))
+
+    @property
+    def size_needs(self) -> SizeNeeds:
+        """Sides divisible by the stride of the latent."""
+        stride = 2 ** len(self.config.widths)
+        return SizeNeeds(multiple_of=stride, minimum=stride)
+
+    @property
+    def reach(self) -> int:
+        """Pixels that an output pixel sees to each side: two 3x3 convolutions a block, at the stride of its level."""
+        config = self.config
+        convolutions = [2 * n for n in config.encoder_blocks]
+        for level, n in enumerate(config.decoder_blocks):
+            convolutions[level] += 2 * n
+        convolutions[0] += 2  # enter and leave
+        inside = sum(n * 2 ** (level + 1) for level, n in enumerate(convolutions))
+        return inside + 2 ** len(config.widths)  # a pixel may sit at any place in its latent cell
+
+    @property
+    def guided_channels(self) -> Mapping[int, int]:
+        """Every level is guided: decoder levels 1 .. n-1 and the latent n."""
+        return {level + 1: width for level, width in enumerate(self.config.widths)}
+
+    def forward(self, image: Tensor, guide: Guide = unguided) -> Tensor:
+        x = self.enter(F.pixel_unshuffle(image, 2))  # (B, W1, H/2, W/2)
+        skips = []
+        for level, encode in enumerate(self.encoder):
+            x = encode[:-1](x) if level == len(self.down) else encode(x)
+            if level < len(self.down):
+                skips.append(x)
+                x = self.down[level](x)
+        x = self.encoder[-1][-1](guide(len(self.encoder), x))  # latent (B, Wn, H/2^n, W/2^n)
+        for level in reversed(range(len(self.up))):
+            x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
+            x = self.decoder[level](guide(level + 1, x))
+        return image + F.pixel_shuffle(self.leave(x), 2)

@@ -1,0 +1,51 @@
+"""The restoration network: a backbone, its guidance, and a gate that lets nothing through where nothing is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import Tensor, nn
+
+from perceive_ir.networks.guidance import Backbone, Guidance, Guide, Signals, SizeNeeds, fit
+
+GATE_SLOPE = 4.0
+"""Severity 1 / GATE_SLOPE opens the gate fully."""
+
+
+class GuidedNet(nn.Module):
+    """``out = in + gate(condition) * (backbone(in, guide) - in)``, all (B, 3, H, W)."""
+
+    def __init__(self, backbone: nn.Module, types: int, semantics: Sequence[int]) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.guidance = Guidance(self.plain.guided_channels, types, semantics)
+
+    @property
+    def plain(self) -> Backbone:
+        """The backbone seen through its protocol."""
+        return cast(Backbone, self.backbone)
+
+    @property
+    def size_needs(self) -> SizeNeeds:
+        """What the backbone needs of sizes."""
+        return self.plain.size_needs
+
+    @property
+    def reach(self) -> int | None:
+        """How far the backbone sees."""
+        return self.plain.reach
+
+    def guide(self, signals: Signals) -> Guide:
+        """Find the affine parameters of every level, once for all tiles that share the signals."""
+        return cast(Guide, self.guidance(signals))
+
+    def forward(self, image: Tensor, signals: Signals) -> Tensor:
+        residual = self.plain(image, self.guide(signals)) - image
+        return image + fit(gate(signals.condition), image) * residual
+
+
+def gate(condition: Tensor) -> Tensor:
+    """min(1, 4 x largest severity): (B, T) -> (B, 1, 1, 1), or a map (B, T, h, w) -> (B, 1, h, w)."""
+    largest = condition.amax(dim=1, keepdim=True).mul(GATE_SLOPE).clamp(0, 1)
+    return largest[:, :, None, None] if largest.ndim == 2 else largest

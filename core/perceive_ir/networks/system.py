@@ -1,0 +1,75 @@
+"""The whole system of one weights file: a perceiver and a guided restoration network, built from a plain value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from torch import Tensor, nn
+
+from perceive_ir._vocabulary import TIERS, TYPES
+from perceive_ir.networks.compact import Compact, CompactConfig
+from perceive_ir.networks.guidance import Signals
+from perceive_ir.networks.model import GuidedNet
+from perceive_ir.networks.restormer import Restormer, RestormerConfig
+from perceive_ir.networks.tower import Perceiver, TowerConfig
+
+BackboneConfig = CompactConfig | RestormerConfig
+BACKBONES: dict[str, tuple[type[Any], Callable[[Any], nn.Module]]] = {
+    "compact": (CompactConfig, Compact),
+    "restormer": (RestormerConfig, Restormer),
+}
+
+
+@dataclass(frozen=True)
+class SystemConfig:
+    """What is needed to build the networks of a weights file."""
+
+    backbone: str = "compact"
+    """Name of the backbone family."""
+    sizes: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the backbone's own config that differ from its defaults."""
+    tower: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of the image tower's config that differ from its defaults."""
+    types: tuple[str, ...] = TYPES
+    tiers: tuple[str, ...] = TIERS
+
+    def __post_init__(self) -> None:
+        if self.backbone not in BACKBONES:
+            raise ValueError(f"expected a backbone out of {', '.join(BACKBONES)}, got {self.backbone!r}")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> SystemConfig:
+        """Read a config back from JSON."""
+        return from_known_keys(cls, values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return asdict(self)
+
+
+class System(nn.Module):
+    """Perceiver and restorer that belong together."""
+
+    def __init__(self, config: SystemConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or SystemConfig()
+        kind, build = BACKBONES[self.config.backbone]
+        backbone = build(from_known_keys(kind, self.config.sizes))
+        tower = from_known_keys(TowerConfig, {**self.config.tower, "types": len(self.config.types)})
+        self.perceiver = Perceiver(tower)
+        self.restorer = GuidedNet(backbone, len(self.config.types), tower.semantics)
+
+    def forward(self, image: Tensor, signals: Signals) -> Tensor:
+        restored: Tensor = self.restorer(image, signals)
+        return restored
+
+
+def from_known_keys(kind: type[Any], values: Mapping[str, Any]) -> Any:
+    """Make a frozen config from plain values; lists become tuples, unknown keys are refused by name."""
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise ValueError(f"unknown key {unknown[0]!r} for {kind.__name__}; known keys: {', '.join(sorted(known))}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})

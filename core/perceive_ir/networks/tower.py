@@ -1,0 +1,176 @@
+"""The compact perceiver: a small image tower with the interface of an ``open_clip`` model, and what is read from it.
+
+A crop gives pooled features at four depths (F_1 .. F_4), one embedding in the space of the tier features, and the
+readout of the CFE: contrastive vector Z, logits of the types and severities. Pooling over a window instead of a crop
+gives the same readings as a map.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class TowerConfig:
+    """Sizes of the image tower; level l works at 1/2**l of the resolution."""
+
+    widths: tuple[int, ...] = (24, 48, 96, 160)
+    blocks: tuple[int, ...] = (1, 1, 1, 1)
+    embedding: int = 256
+    contrast: int = 128
+    types: int = 8
+    tiers: int = 3
+
+    @property
+    def semantics(self) -> tuple[int, ...]:
+        """Sizes of the pooled feature vectors F_l: mean and spread of every channel."""
+        return tuple(2 * w for w in self.widths)
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What the perceiver says of N crops or windows; every tensor is (N, ...)."""
+
+    tier_logits: Tensor  # (N, 3) low, medium, high
+    type_logits: Tensor  # (N, T)
+    severities: Tensor  # (N, T) in [0, 1]
+    contrast: Tensor  # (N, 128) Z of the CFE, length 1
+    embedding: Tensor  # (N, D) in the space of the tier features, length 1
+
+
+class TowerBlock(nn.Module):
+    """Two normalised 3x3 convolutions, added to the input."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x + self.body(x), inplace=True)
+
+
+class Tower(nn.Module):
+    """Feature maps at 1/2, 1/4, 1/8 and 1/16 of the resolution."""
+
+    def __init__(self, config: TowerConfig) -> None:
+        super().__init__()
+        stages, previous = [], 3
+        for width, count in zip(config.widths, config.blocks, strict=True):
+            enter = nn.Conv2d(4 * previous, width, 3, padding=1, bias=False)
+            stages.append(
+                nn.Sequential(
+                    nn.PixelUnshuffle(2),
+                    enter,
+                    nn.BatchNorm2d(width),
+                    nn.ReLU(inplace=True),
+                    *(TowerBlock(width) for _ in range(count)),
+                )
+            )
+            previous = width
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
+        x, maps = image * 2 - 1, []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return tuple(maps)
+
+
+class Perceiver(nn.Module):
+    """Image tower, tier features and CFE readout: pictures (B, 3, H, W) in [0, 1], sides divisible by 16."""
+
+    multiple_of = 16
+
+    def __init__(self, config: TowerConfig | None = None) -> None:
+        super().__init__()
+        self.config = config or TowerConfig()
+        pooled = sum(self.config.semantics)
+        self.tower = Tower(self.config)
+        self.normalise = nn.BatchNorm1d(pooled)
+        self.project = nn.Linear(pooled, self.config.embedding)
+        self.tiers = nn.Parameter(torch.randn(self.config.tiers, self.config.embedding))
+        self.logit_scale = nn.Parameter(torch.tensor(2.0))
+        self.cfe = CFE(pooled, self.config.contrast, self.config.types)
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Embed pictures as an ``open_clip`` model does: (B, 3, H, W) -> (B, D)."""
+        embedding = self.project(self.join(self.semantics(image)))
+        return F.normalize(embedding, dim=-1) if normalize else embedding
+
+    def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return F_1 .. F_4 of whole crops, each (B, 2 W_l)."""
+        return tuple(pool(m) for m in self.tower(image))
+
+    def join(self, semantics: Sequence[Tensor]) -> Tensor:
+        """Concatenate and normalise F_1 .. F_4 for the readouts."""
+        return self.normalise(torch.cat(list(semantics), dim=-1))
+
+    def read(self, semantics: Sequence[Tensor]) -> Reading:
+        """Read tiers, types and severities off pooled features."""
+        joined = self.join(semantics)
+        embedding = F.normalize(self.project(joined), dim=-1)
+        tiers = F.normalize(self.tiers, dim=-1)
+        contrast, types, severities = self.cfe(joined)
+        return Reading(self.logit_scale.exp() * embedding @ tiers.T, types, severities, contrast, embedding)
+
+    def forward(self, image: Tensor) -> Reading:
+        return self.read(self.semantics(image))
+
+
+class CFE(nn.Module):
+    """Degradation features: contrastive vector Z, and on it the heads for types and severities."""
+
+    def __init__(self, features: int, contrast: int, types: int, hidden: int = 256) -> None:
+        super().__init__()
+        self.enter = nn.Linear(features, hidden)
+        self.leave = nn.Linear(hidden, contrast)
+        self.type_head = nn.Linear(hidden, types)
+        self.severity_head = nn.Linear(hidden, types)
+
+    def forward(self, features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, features) -> Z (N, contrast) of length 1, type logits (N, T), severities (N, T) in [0, 1]."""
+        hidden = F.leaky_relu(self.enter(features), 0.1)
+        z = F.normalize(self.leave(hidden), dim=-1)
+        return z, self.type_head(hidden), self.severity_head(hidden).sigmoid()
+
+
+class CFEStem(nn.Module):
+    """The image side of the paper's CFE: two residual convolution blocks and a global average, (B, 3, H, W) -> (B, C)."""
+
+    def __init__(self, width: int = 64) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, width, 3, stride=2, padding=1),
+            TowerBlock(width),
+            nn.Conv2d(width, width, 3, stride=2, padding=1),
+            TowerBlock(width),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.body(image).mean(dim=(2, 3))
+
+
+def pool(maps: Tensor) -> Tensor:
+    """Mean and standard deviation over all places: (B, C, h, w) -> (B, 2C)."""
+    mean = maps.mean(dim=(2, 3))
+    spread = maps.var(dim=(2, 3), unbiased=False).add(1e-6).sqrt()
+    return torch.cat([mean, spread], dim=1)
+
+
+def pool_windows(maps: Tensor, window: int, stride: int) -> Tensor:
+    """Mean and standard deviation over sliding windows: (B, C, h, w) -> (B, 2C, rows, columns)."""
+    mean = F.avg_pool2d(maps, window, stride)
+    variance = F.avg_pool2d(maps * maps, window, stride) - mean * mean
+    return torch.cat([mean, variance.clamp_min(0).add(1e-6).sqrt()], dim=1)

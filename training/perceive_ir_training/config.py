@@ -1,0 +1,127 @@
+"""The training configuration: a TOML file as a frozen value, checked where it is made."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from perceive_ir._vocabulary import TYPES
+from perceive_ir.networks import SystemConfig
+
+STAGES = ("perceiver", "restorer")
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """How one stage is trained."""
+
+    steps: int = 100_000
+    batch: int = 16
+    patch: int = 112
+    learning_rate: float = 8e-4
+    final_rate: float = 1e-6
+    warm_up: int = 100
+    weight_decay: float = 1e-4
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.999
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "patch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        if self.patch % 16:
+            raise ValueError(f"expected a patch divisible by 16, got {self.patch}")
+
+
+@dataclass(frozen=True)
+class MixConfig:
+    """What a batch shows."""
+
+    clean: float = 0.1
+    """Share of pictures without damage."""
+    several: float = 0.3
+    """Share of damaged pictures with more than one type."""
+    told_less: float = 0.25
+    """Share of damaged pictures of which the restorer is told only a part, with the matching target."""
+    told_wrong: float = 0.1
+    """Share of damaged pictures of which the restorer is told a type that is absent."""
+    unguided: float = 0.2
+    """Share of batches in which the semantic vectors are withheld."""
+    microscopy: float = 0.2
+    """Share of crops from the microscopy folder."""
+    weights: Mapping[str, float] = field(default_factory=dict)
+    """How often each type is drawn, relative to the others (default 1)."""
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.weights) - set(TYPES))
+        if unknown:
+            raise ValueError(f"unknown damage type {unknown[0]!r} in mix.weights; known types: {', '.join(TYPES)}")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training: the networks, what they see, and how each stage runs."""
+
+    name: str = "compact"
+    version: str = "0"
+    seed: int = 0
+    model: SystemConfig = field(default_factory=SystemConfig)
+    mix: MixConfig = field(default_factory=MixConfig)
+    perceiver: StageConfig = field(default_factory=StageConfig)
+    restorer: StageConfig = field(default_factory=StageConfig)
+
+    def stage(self, name: str) -> StageConfig:
+        """Return the settings of a stage."""
+        if name not in STAGES:
+            raise ValueError(f"expected a stage out of {', '.join(STAGES)}, got {name!r}")
+        chosen: StageConfig = getattr(self, name)
+        return chosen
+
+
+def load_config(path: str | Path) -> TrainConfig:
+    """Read a TOML file; a bare file name also finds the configurations that come with the package."""
+    path = Path(path)
+    shipped = Path(__file__).parent / "configs" / path.name
+    if not path.is_file():
+        if path.parent != Path() or not shipped.is_file():
+            raise ValueError(f"no configuration at {path}; shipped ones: {', '.join(sorted(shipped_names()))}")
+        path = shipped
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{path} is not valid TOML: {error}") from error
+    return parse(values)
+
+
+def shipped_names() -> list[str]:
+    """Names of the configurations that come with the package."""
+    return [p.name for p in (Path(__file__).parent / "configs").glob("*.toml")]
+
+
+def parse(values: Mapping[str, Any]) -> TrainConfig:
+    """Build the configuration from nested tables."""
+    tables = {
+        "model": SystemConfig.from_dict,
+        "mix": lambda v: known(MixConfig, "mix", v),
+        "perceiver": lambda v: known(StageConfig, "perceiver", v),
+        "restorer": lambda v: known(StageConfig, "restorer", v),
+    }
+    made = {key: tables[key](value) if key in tables else value for key, value in values.items()}
+    config: TrainConfig = known(TrainConfig, "the configuration", made)
+    return config
+
+
+def known(kind: type[Any], where: str, values: Mapping[str, Any]) -> Any:
+    """Make a frozen value; an unknown key or a wrong type is named."""
+    types = {f.name: f for f in fields(kind)}
+    for key, value in values.items():
+        if key not in types:
+            raise ValueError(f"unknown key {key!r} = {value!r} in {where}; known keys: {', '.join(sorted(types))}")
+        default = types[key].default
+        if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise ValueError(f"expected a number for {key!r} in {where}, got {value!r}")
+    return kind(**values)

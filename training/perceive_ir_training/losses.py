@@ -1,0 +1,46 @@
+"""The terms of the losses; each takes tensors and returns a mean."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceive_ir._vocabulary import DAMAGES
+from perceive_ir.networks import Reading
+
+MEDIUM_FROM, LOW_FROM = 0.04, 0.25
+"""Worst severity from which a picture counts as medium and as low quality."""
+VISIBLE = 0.03
+"""Severity from which a type counts as present."""
+
+
+def tiers_of(severities: Tensor) -> Tensor:
+    """Tier of each sample by its worst damage: 0 low, 1 medium, 2 high; severities (N, T)."""
+    worst = severities.amax(dim=1)
+    return (worst < LOW_FROM).long() + (worst < MEDIUM_FROM).long()
+
+
+def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> dict[str, Tensor]:
+    """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged."""
+    judged = torch.ones_like(severities)
+    judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
+    crops = ~thumbnails
+    types = F.binary_cross_entropy_with_logits(reading.type_logits, (severities > VISIBLE).float(), reduction="none")
+    amounts = F.smooth_l1_loss(reading.severities, severities, beta=0.05, reduction="none")
+    return {
+        "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
+        "types": (types * judged).sum() / judged.sum(),
+        "severities": 4 * (amounts * judged).sum() / judged.sum(),
+        "contrast": 0.1 * contrastive(reading.contrast[crops], severities[crops]),
+    }
+
+
+def contrastive(z: Tensor, severities: Tensor, temperature: float = 0.1) -> Tensor:
+    """InfoNCE: rows 2i and 2i+1 are two crops of one damaged picture; negatives show other types of damage."""
+    similarity = z @ z.T / temperature
+    partner = torch.arange(len(z), device=z.device) ^ 1
+    kinds = severities > VISIBLE
+    same_kind = (kinds[:, None] == kinds[None]).all(dim=-1)
+    same_kind[torch.arange(len(z), device=z.device), partner] = False
+    return F.cross_entropy(similarity.masked_fill(same_kind, float("-inf")), partner)
