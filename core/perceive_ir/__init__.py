@@ -1,0 +1,42 @@
+"""Perceive-IR: looks at a picture, says what is wrong with it, how badly and where, and restores it."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceive_ir._catalogue import available, load, restore
+    from perceive_ir._engine import Restorer, Result, Step
+    from perceive_ir._errors import (
+        ImageFileError,
+        MissingExtraError,
+        NotEnoughMemoryError,
+        PerceiveIRError,
+        WeightsError,
+    )
+    from perceive_ir._perception import Perception, QualityMap
+    from perceive_ir._recipe import Recipe
+    from perceive_ir._vocabulary import TASKS, TIERS, TYPES
+    from perceive_ir.degradations import degrade
+
+_PLACES = {
+    "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
+    "Restorer": "_engine", "Result": "_engine", "Step": "_engine",
+    "ImageFileError": "_errors", "MissingExtraError": "_errors", "NotEnoughMemoryError": "_errors",
+    "PerceiveIRError": "_errors", "WeightsError": "_errors",
+    "Perception": "_perception", "QualityMap": "_perception",
+    "Recipe": "_recipe", "TASKS": "_vocabulary", "TIERS": "_vocabulary", "TYPES": "_vocabulary",
+    "degrade": "degradations",
+}  # fmt: skip
+
+__all__ = [
+    "TASKS", "TIERS", "TYPES", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError", "PerceiveIRError",
+    "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available", "degrade",
+    "load", "restore",
+]  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only when it is asked for: torch is heavy."""
+    if name not in _PLACES:
+        raise AttributeError(f"module 'perceive_ir' has no attribute {name!r}")
+    return getattr(import_module(f"perceive_ir.{_PLACES[name]}"), name)

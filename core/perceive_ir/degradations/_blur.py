@@ -62,9 +62,10 @@ def _shake(draw: Draw) -> Tensor:
     knots = F.interpolate(draw.normal(2, 6), POINTS, mode="linear", align_corners=True)
     heading = start + bend * knots[:, 0].cumsum(1) / POINTS * 2
     speed = torch.exp(0.6 * knots[:, 1] * (1.0 if draw.varied else 0.0))
-    path = (torch.stack([-torch.sin(heading), torch.cos(heading)], -1) * speed[..., None]).cumsum(1)
-    path = path - path.mean(1, keepdim=True)
-    return path / path.norm(dim=-1).amax(1)[:, None, None]
+    path: Tensor = (torch.stack([-torch.sin(heading), torch.cos(heading)], -1) * speed[..., None]).cumsum(1)
+    path -= path.mean(1, keepdim=True)
+    radius: Tensor = torch.linalg.vector_norm(path, dim=-1)
+    return path / radius.amax(1)[:, None, None]
 
 
 def _disc(draw: Draw) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from perceive_ir.degradations._fields import box, smooth_field, standardise
@@ -44,7 +45,7 @@ class Haze(Part):
         inside = draw.chance(0.4, 1, 1, 1)
         hills = smooth_field(draw, 2) + draw.vary(0, 0, 0.25, 1, 1, 1) * smooth_field(draw, 6)
         geometry = _receding(draw) * draw.vary(1, 0.2, 1.5, 1, 1, 1) + hills * draw.vary(0.3, 0.1, 0.8, 1, 1, 1)
-        colour = draw.normal(3, 1, 1) * draw.vary(0, 0, 1.2, 1, 1, 1)
+        colour = draw.normal(3, 1, 1) * draw.vary(0, 0, 0.9, 1, 1, 1)
         # Far things outdoors are often bright (sky), so brightness leans towards distance.
         colour = torch.where(inside, colour, colour + draw.vary(0, 0, 0.8, 1, 1, 1))
         contrast = torch.where(inside, draw.uniform(0.35, 0.85, 1, 1, 1), draw.vary(0.35, 0, 0.7, 1, 1, 1))
@@ -83,9 +84,14 @@ def _staircase(raw: Tensor) -> Tensor:
     return floor + torch.sigmoid((raw - floor - 0.5) * 12)
 
 
-def _follow_edges(raw: Tensor, guide: Tensor, radius: int = 6, epsilon: float = 2e-3) -> Tensor:
+def _follow_edges(raw: Tensor, guide: Tensor, radius: int = 3, epsilon: float = 2e-3) -> Tensor:
     """Return ``raw`` as a locally linear function of ``guide``: smooth inside things, sharp at their edges."""
-    mean_g, mean_r, cross, square = box(torch.cat([guide, raw, guide * raw, guide * guide], 1), radius).split(1, 1)
+    height, width = guide.shape[-2:]
+    # The coefficients vary slowly, so half the resolution does for them.
+    g, r = (F.interpolate(v, ((height + 1) // 2, (width + 1) // 2), mode="area") for v in (guide, raw))
+    mean_g, mean_r, cross, square = box(torch.cat([g, r, g * r, g * g], 1), radius).split(1, 1)
     slope = (cross - mean_g * mean_r) / (square - mean_g * mean_g + epsilon)
-    slope, offset = box(torch.cat([slope, mean_r - slope * mean_g], 1), radius).split(1, 1)
-    return slope * guide + offset
+    coarse = box(torch.cat([slope, mean_r - slope * mean_g], 1), radius)
+    slope, offset = F.interpolate(coarse, (height, width), mode="bilinear", align_corners=False).split(1, 1)
+    followed: Tensor = slope * guide + offset
+    return followed

@@ -58,10 +58,9 @@ def _correlated(field: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
 
     ``luma`` and ``chroma`` (n,) are the deviations of the Gaussians, in pixels.
     """
-    grey = _soften(field.mean(1, keepdim=True) * 3**0.5, luma)
-    colour = field - field.mean(1, keepdim=True)
-    mixed = grey * 3**-0.5 + _soften(colour * 1.5**0.5, chroma) * 1.5**-0.5
-    return mixed
+    grey = field.mean(1, keepdim=True)
+    soft: Tensor = _soften(grey, luma) + _soften(field - grey, chroma)
+    return soft
 
 
 def _soften(field: Tensor, sigma: Tensor) -> Tensor:

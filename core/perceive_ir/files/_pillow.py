@@ -113,7 +113,7 @@ def _is_lossless_webp(path: Path, kind: str) -> bool:
 
 
 def _options(meta: Meta) -> dict[str, Any]:
-    options: dict[str, Any] = {"icc_profile": meta.icc or b"", "exif": meta.exif and b"Exif\0\0" + meta.exif or b""}
+    options: dict[str, Any] = {"icc_profile": meta.icc or b"", "exif": (meta.exif and b"Exif\0\0" + meta.exif) or b""}
     if meta.xmp is not None:
         options["xmp"] = meta.xmp
     return options

@@ -38,7 +38,7 @@ def read_png(path: Path) -> tuple[NDArray[Any], Meta, tuple[str, ...]]:
 def encode_png(pixels: NDArray[Any], meta: Meta, text: tuple[str, str] | None) -> bytes:
     """The whole file; `text` is a keyword and a text for an ``iTXt`` chunk, which replaces an earlier one."""
     pixels = pixels.astype(pixels.dtype.newbyteorder("="), order="C", copy=False)
-    content: bytes = imagecodecs.png_encode(pixels)
+    content = bytes(imagecodecs.png_encode(pixels))
     chunks = [*_common_chunks(meta), *meta.chunks]
     if text is not None:
         keyword = text[0].encode("latin-1")

@@ -47,6 +47,10 @@ class Backbone(Protocol):
     def guided_channels(self) -> Mapping[int, int]:
         """Channels that the guide receives, by level."""
 
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory that a forward pass in float32 needs for each pixel of its input (measured)."""
+
     def __call__(self, image: Tensor, guide: Guide = unguided) -> Tensor:
         """Restore (B, 3, H, W)."""
 

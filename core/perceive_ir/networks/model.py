@@ -36,6 +36,11 @@ class GuidedNet(nn.Module):
         """How far the backbone sees."""
         return self.plain.reach
 
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory that the backbone needs per pixel of its input."""
+        return self.plain.bytes_per_pixel
+
     def guide(self, signals: Signals) -> Guide:
         """Find the affine parameters of every level, once for all tiles that share the signals."""
         return cast(Guide, self.guidance(signals))

@@ -151,6 +151,11 @@ class Restormer(nn.Module):
         """Decoder levels 1 .. n-1 and the latent n."""
         return {level + 1: width for level, width in enumerate(self.config.widths)}
 
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory per pixel: the gated feed-forward of the finest level holds many full-resolution maps."""
+        return 400.0 * self.config.widths[0]
+
     def forward(self, image: Tensor, guide: Guide = unguided) -> Tensor:
         x = self.enter(image)  # (B, W1, H, W)
         skips = []

@@ -1,0 +1,136 @@
+"""The models by name: where their weights are, and how to load them.
+
+Weights are looked for in the folder that ``PERCEIVE_IR_WEIGHTS`` names, in the cache folder, and in the package.
+Nothing is downloaded unless a catalogue entry has an address and a SHA-256.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from perceive_ir._errors import WeightsError
+
+if TYPE_CHECKING:
+    from perceive_ir._engine import Restorer
+
+FOLDER_VARIABLE = "PERCEIVE_IR_WEIGHTS"
+PACKAGED = Path(__file__).parent / "weights"
+SUFFIX = ".safetensors"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A model that the project knows by name."""
+
+    name: str
+    about: str
+    url: str = ""
+    sha256: str = ""
+
+
+CATALOGUE = {
+    e.name: e
+    for e in (
+        Entry("compact", "small model inside the package, trained from scratch by this project"),
+    )
+}
+
+
+def folders() -> list[Path]:
+    """Folders with weights, in the order in which they are searched."""
+    import pooch
+
+    named = os.environ.get(FOLDER_VARIABLE)
+    return [*([Path(named)] if named else []), Path(pooch.os_cache("perceive-ir")), PACKAGED]
+
+
+def available() -> dict[str, Path]:
+    """All models that can be loaded by name here, and their files."""
+    found: dict[str, Path] = {}
+    for folder in folders():
+        for path in sorted(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else ():
+            found.setdefault(path.stem, path)
+    return found
+
+
+def find(model: str) -> Path:
+    """Return the weights file of a model given by name or path."""
+    if model.endswith(SUFFIX) or os.sep in model:
+        path = Path(model).expanduser()
+        if path.is_file():
+            return path
+        raise WeightsError(f"no weights file at {model}; `perceive-ir models` lists what is there")
+    here = available()
+    if model in here:
+        return here[model]
+    entry = CATALOGUE.get(model)
+    if entry is None or not entry.url:
+        known = ", ".join(sorted(here)) or "none"
+        raise WeightsError(f"no model {model!r} here (found: {known}); give a path or set {FOLDER_VARIABLE}")
+    return download(entry)
+
+
+def download(entry: Entry) -> Path:
+    """Get the weights of a catalogue entry once, checked by SHA-256."""
+    import pooch
+
+    try:
+        path = pooch.retrieve(
+            entry.url, known_hash=f"sha256:{entry.sha256}", fname=f"{entry.name}{SUFFIX}",
+            path=pooch.os_cache("perceive-ir"),
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"cannot get {entry.name} from {entry.url} ({error}); put {entry.name}{SUFFIX} into a folder and set "
+            f"{FOLDER_VARIABLE} to it"
+        ) from error
+    return Path(path)
+
+
+def load(model: str = "compact", *, device: str = "auto", precision: str = "auto") -> Restorer:
+    """Load a model by name or path.
+
+    Parameters
+    ----------
+    model
+        Catalogue name, the name of a file in the weights folder, or a path.
+    device, precision
+        As in the recipe.
+    """
+    from perceive_ir._engine import Restorer
+    from perceive_ir._weights import load_system
+
+    return Restorer(*load_system(find(model)), device=device, precision=precision)
+
+
+@lru_cache(maxsize=4)
+def loaded(model: str, device: str, precision: str) -> Restorer:
+    """Return a model that is loaded once and kept."""
+    return load(model, device=device, precision=precision)
+
+
+def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
+    """Restore an array with the model that the recipe names; the plain function for scripts and other tools.
+
+    Parameters
+    ----------
+    image
+        Picture or stack; numpy, dask or zarr.
+    labels
+        Labels over the picture, for handling "painted".
+    **recipe_fields
+        Fields of the recipe, such as ``task="denoise"`` or ``strength=0.8``.
+
+    Returns
+    -------
+    ndarray
+        The restored picture, of the input's shape and dtype.
+    """
+    from perceive_ir._recipe import make_recipe
+
+    recipe = make_recipe(**recipe_fields)
+    return loaded(recipe.model, recipe.device, recipe.precision).restore(image, recipe, labels=labels).image

@@ -1,0 +1,122 @@
+"""What to do with a picture, decided from the wish (recipe) and the data (perception); pure functions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._recipe import Recipe
+from perceive_ir._vocabulary import TIERS, TYPES, type_of
+
+AS_PERCEIVED = 0.5
+"""Severity that, with task "auto", leaves the perceived condition as it is."""
+GENTLE = 0.5
+"""Share of the read severities that is used where the damage is of no known type."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Condition of a whole picture, and why."""
+
+    condition: Mapping[str, float]
+    note: str = ""
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether there is nothing to do."""
+        return not any(self.condition.values())
+
+    def vector(self) -> Tensor:
+        """Return severities (1, T)."""
+        return torch.tensor([[self.condition[t] for t in TYPES]])
+
+
+def decide(recipe: Recipe, seen: Perception) -> Decision:
+    """Find the condition of a whole picture."""
+    if recipe.tasks:
+        return Decision(chosen(recipe, seen.severities))
+    factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
+    if seen.tier == "high":
+        return Decision(dict.fromkeys(TYPES, 0.0), "unchanged: the picture is perceived as of high quality")
+    if seen.unknown:
+        gently = {t: min(1.0, s * GENTLE * factor) for t, s in seen.severities.items()}
+        return Decision(gently, "damage of no known type: restored gently")
+    return Decision({t: min(1.0, s * factor) for t, s in seen.condition.items()})
+
+
+def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
+    """Condition for chosen tasks: the given severity, or as read."""
+    types = {type_of(task) for task in recipe.tasks}
+    fixed = recipe.severity
+    return {t: (severities[t] if fixed == "auto" else fixed) if t in types else 0.0 for t in TYPES}
+
+
+def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
+    """Condition of each cell (T, h, w) of a plane's quality map."""
+    if recipe.tasks:
+        chosen_types = np.array([t in {type_of(task) for task in recipe.tasks} for t in TYPES])
+        read = qmap.severities if recipe.severity == "auto" else np.full_like(qmap.severities, recipe.severity)
+        return np.where(chosen_types[:, None, None], read, 0).astype(np.float32)
+    factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
+    good = qmap.probabilities.argmax(axis=0) == TIERS.index("high")
+    return np.where(good, 0, np.minimum(1, qmap.condition * factor)).astype(np.float32)
+
+
+def painted_condition(recipe: Recipe, labels: NDArray[np.integer], step: int) -> Array:
+    """Condition (T, h, w) of cells of ``step`` pixels: the mean over each cell of what its labels ask for."""
+    height, width = (-(-n // step) for n in labels.shape)
+    out = np.zeros((len(TYPES), height, width), np.float32)
+    for label, (task, severity) in recipe.painted.items():
+        share = cell_means(labels == label, step)
+        out[TYPES.index(type_of(task))] += severity * share
+    return out.clip(0, 1)
+
+
+def cell_means(mask: NDArray[np.bool_], step: int) -> Array:
+    """Share of each cell that a mask covers; the picture continues beyond its edge as it ends."""
+    height, width = (-n % step for n in mask.shape)
+    whole = np.pad(mask, ((0, height), (0, width)), mode="edge").astype(np.float32)
+    rows, columns = whole.shape[0] // step, whole.shape[1] // step
+    means: Array = whole.reshape(rows, step, columns, step).mean(axis=(1, 3))
+    return means
+
+
+def enlarge(cells: Array, ratio: int, size: tuple[int, int]) -> Tensor:
+    """Interpolate cells (K, h, w) to cells ``ratio`` times finer (K, *size), continued at the edges."""
+    fine = F.interpolate(torch.from_numpy(cells)[None], scale_factor=ratio, mode="bilinear", align_corners=False)[0]
+    rows = torch.arange(size[0]).clamp_max(fine.shape[1] - 1)
+    columns = torch.arange(size[1]).clamp_max(fine.shape[2] - 1)
+    return fine[:, rows][:, :, columns]
+
+
+def tier_weights(recipe: Recipe, qmap: QualityMap, rows: slice) -> Array:
+    """Strength of some rows (h, W) of a plane: each tier's own, blended softly by the tier map."""
+    strengths = np.array([recipe.tier_strength[t] for t in TIERS], np.float32)
+    cells = np.tensordot(strengths, qmap.probabilities, axes=1)  # (h, w)
+    return sample_rows(cells, qmap.stride, rows, qmap.shape[1])
+
+
+def sample_rows(cells: Array, stride: int, rows: slice, width: int) -> Array:
+    """Interpolate cells bilinearly at the pixels of some rows; cell centres lie at (i + 0.5) * stride."""
+    down, up = positions(np.arange(rows.start, rows.stop), stride, cells.shape[0])
+    left, right = positions(np.arange(width), stride, cells.shape[1])
+    vertical = cells[down[0]] * (1 - down[1])[:, None] + cells[up[0]] * down[1][:, None]
+    result: Array = vertical[:, left[0]] * (1 - left[1]) + vertical[:, right[0]] * left[1]
+    return result
+
+
+def positions(pixels: NDArray[np.integer], stride: int, count: int) -> tuple[tuple[NDArray[np.intp], Array], ...]:
+    """Neighbouring cells of each pixel, and the weight of the second."""
+    place = np.clip((pixels + 0.5) / stride - 0.5, 0, count - 1)
+    first = np.floor(place).astype(np.intp)
+    weight = (place - first).astype(np.float32)
+    return (first, weight), (np.minimum(first + 1, count - 1), weight)

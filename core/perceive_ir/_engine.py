@@ -1,0 +1,483 @@
+"""The engine: an array in, a restored array out, tile by tile, with progress and a true cancel after every batch.
+
+Perception and value range are found once per image and shared by all tiles. The network's residual is added to the
+values as they are stored: ``out = in + strength * scale * sum(window * (net(x) - x))``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perceive_ir import _decision as decision
+from perceive_ir._device import choose_device, choose_precision, memory_budget, without_denormals
+from perceive_ir._perception import STRIDE, WINDOW, Perception, QualityMap, check_window, mirror, perceive, quality_map
+from perceive_ir._recipe import Recipe, make_recipe
+from perceive_ir._tiles import Accumulator, Band, Tile, TilePlan, pick_tile, plan_tiles, smaller
+from perceive_ir._weights import Card
+from perceive_ir.images import (
+    FILL_REACH,
+    Layout,
+    LazyArray,
+    Plane,
+    apply_residual,
+    check_array,
+    find_range,
+    parse_layout,
+    read_tile,
+    residual_dtype,
+    residual_to_plane,
+    to_network,
+    write_tile,
+)
+from perceive_ir.networks import Signals, System
+
+BLEND = 8
+"""Half the width of the ramp between neighbouring tiles, in pixels."""
+DEFAULT_OVERLAP = 48
+"""Context around a tile that brings it within 1/512 of the whole image (measured)."""
+CONDITION_STEP = 8
+"""Pixels per cell of a condition map; divides what every backbone demands of sizes."""
+LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
+"""Larger tiles are no faster."""
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored picture and all that was done to it."""
+
+    image: Array
+    """The input's shape and dtype."""
+    perception: Perception
+    recipe: Recipe
+    model: Card
+    note: str = ""
+    """What the user should know: unchanged because good, damage of no known type, smaller tiles used."""
+    tile: tuple[int, int] = (0, 0)
+    """Height and width of the tiles that were used, as the network sees them; (0, 0) if it did not run."""
+    source: LazyArray | None = None
+    layout: Layout | None = None
+    residual: Array | None = None
+    """What the network wants to change, in units of the value range; without alpha."""
+    maps: Sequence[QualityMap] = ()
+    """Quality map of each plane, with handling "region"."""
+
+    def at(self, strength: float | None = None, tier_strength: Mapping[str, float] | None = None) -> Array:
+        """Blend anew with another strength, without running the network."""
+        changes: dict[str, Any] = {} if strength is None else {"strength": strength}
+        if tier_strength is not None:
+            changes["tier_strength"] = {**self.recipe.tier_strength, **tier_strength}
+        recipe = make_recipe(self.recipe, **changes)
+        if self.source is None or self.layout is None:
+            raise ValueError("this result was made with keep_residual=False: run restore again to blend anew")
+        out = np.empty(self.layout.shape, np.dtype(self.source.dtype))
+        for number, plane in enumerate(self.layout.planes()):
+            rows, columns = slice(0, self.layout.height), slice(0, self.layout.width)
+            raw = read_tile(self.source, plane, rows, columns)
+            if self.residual is not None:
+                part = read_tile(self.residual, plane, rows, columns)
+                raw = apply_residual(raw, part, self._scale, weights(recipe, self.maps, number, rows))
+            write_tile(out, plane, rows, columns, raw)
+        return out
+
+    @property
+    def _scale(self) -> float:
+        low, high = self.perception.value_range
+        return high - low
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say what was done, as plain values for metadata and files."""
+        from perceive_ir._version import VERSION
+
+        return {
+            "software": f"napari-perceive-ir {VERSION}",
+            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.digest},
+            "recipe": self.recipe.model_dump(mode="json"),
+            "perception": self.perception.to_dict(),
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress in tiles; the last step carries the result."""
+
+    done: int
+    total: int
+    result: Result | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One picture or stack, its plan and its condition: everything that is fixed before the first tile."""
+
+    array: LazyArray
+    layout: Layout
+    recipe: Recipe
+    seen: Perception
+    plan: TilePlan
+    batch: int
+    decided: decision.Decision
+    labels: Array | None = None
+
+
+class Restorer:
+    """A loaded model: perceives, maps and restores arrays.
+
+    Parameters
+    ----------
+    system
+        The networks, in evaluation mode.
+    card
+        What the weights say of themselves.
+    device, precision
+        As in the recipe; "auto" chooses.
+    """
+
+    def __init__(self, system: System, card: Card, *, device: str = "auto", precision: str = "auto") -> None:
+        self.card = card
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.system = system.to(self.device).eval().requires_grad_(False)
+        self.system.restorer.to(memory_format=torch.channels_last)
+
+    def perceive(
+        self, image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto"
+    ) -> Perception:
+        """Say what is wrong with a picture, or with a stack as one, and how badly."""
+        array = check_array(image)
+        layout = parse_layout(array.shape, axes)
+        limits = find_range(array, layout, value_range)
+        with without_denormals():
+            return perceive(self.system.perceiver, array, layout, limits, self.device)
+
+    def quality_map(
+        self,
+        image: Any,
+        axes: str = "auto",
+        value_range: str | tuple[float, float] = "auto",
+        *,
+        window: int = WINDOW,
+        stride: int = STRIDE,
+    ) -> QualityMap:
+        """Say what is wrong place by place, in windows of ``window`` pixels every ``stride`` pixels."""
+        array = check_array(image)
+        layout = parse_layout(array.shape, axes)
+        check_window(window, stride)
+        limits = find_range(array, layout, value_range)
+        with without_denormals():
+            return quality_map(
+                self.system.perceiver, array, layout, limits, self.device, window=window, stride=stride
+            )
+
+    def restore(
+        self,
+        image: Any,
+        recipe: Recipe | Mapping[str, Any] | None = None,
+        *,
+        labels: Any = None,
+        perception: Perception | None = None,
+        **fields: Any,
+    ) -> Result:
+        """Restore a picture or stack.
+
+        Parameters
+        ----------
+        image
+            An array: 2-D, RGB(A) or a stack; see the recipe's ``axes``.
+        recipe
+            What to do; fields given by name override it.
+        labels
+            Array of whole numbers over the picture, for handling "painted".
+        perception
+            What was seen before, instead of looking again; its value range is used too.
+        **fields
+            Fields of the recipe.
+        """
+        last = None
+        for last in self.steps(image, recipe, labels=labels, perception=perception, **fields):
+            pass
+        assert last is not None and last.result is not None
+        return last.result
+
+    def steps(
+        self,
+        image: Any,
+        recipe: Recipe | Mapping[str, Any] | None = None,
+        *,
+        labels: Any = None,
+        perception: Perception | None = None,
+        keep_residual: bool = True,
+        **fields: Any,
+    ) -> Iterator[Step]:
+        """Restore as `restore` does, but yield after every batch of tiles; close the iterator to cancel."""
+        recipe = make_recipe(recipe, **fields)
+        array = check_array(image)
+        layout = parse_layout(array.shape, recipe.axes)
+        marks = check_labels(labels, layout, recipe)
+        self.check_overlap(recipe)
+        return self._steps(array, layout, recipe, marks, perception, keep_residual)
+
+    def _steps(
+        self, array: LazyArray, layout: Layout, recipe: Recipe, labels: Array | None,
+        perception: Perception | None, keep_residual: bool,
+    ) -> Iterator[Step]:  # fmt: skip
+        seen = perception or self.perceive(array, recipe.axes, recipe.value_range)
+        if recipe.value_range != "auto" or perception is None:
+            seen = replace(seen, value_range=find_range(array, layout, recipe.value_range))
+        decided = decision.decide(recipe, seen)
+        if recipe.handling == "image" and decided.unchanged:
+            yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
+            return
+        tile: str | int = recipe.tile
+        note = decided.note if recipe.handling == "image" else ""
+        while True:
+            job = self.plan(array, layout, recipe, seen, decided, labels, tile)
+            try:
+                yield from self.run(job, keep_residual, note)
+                return
+            except torch.OutOfMemoryError:
+                tile = smaller(max(n - 2 * self.overlap(recipe) for n in job.plan.tile_shape))
+                note = "; ".join(filter(None, [decided.note, f"memory was short: tiles of {tile} pixels used"]))
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+
+    def overlap(self, recipe: Recipe) -> int:
+        """Return the context around a tile, in pixels."""
+        reach = self.system.restorer.reach
+        if recipe.overlap == "exact":
+            return (reach or 0) + BLEND + FILL_REACH
+        return DEFAULT_OVERLAP if recipe.overlap == "auto" else recipe.overlap
+
+    def check_overlap(self, recipe: Recipe) -> None:
+        """Refuse an exact overlap for a network that sees the whole tile."""
+        if recipe.overlap == "exact" and self.system.restorer.reach is None:
+            raise ValueError(
+                f"overlap 'exact' does not exist for {self.system.config.backbone}, which sees the whole tile: "
+                "give pixels or 'auto'"
+            )
+
+    def plan(
+        self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, decided: decision.Decision,
+        labels: Array | None = None, tile: str | int = "auto",
+    ) -> Job:  # fmt: skip
+        """Lay the tiles, as large as memory allows."""
+        halo, multiple = self.overlap(recipe), self.system.restorer.size_needs.multiple_of
+        multiple = math.lcm(multiple, CONDITION_STEP)
+        choice = pick_tile(
+            layout.height, layout.width, halo=halo, multiple=multiple, planes=layout.plane_count,
+            bytes_per_pixel=self.system.restorer.bytes_per_pixel, wish=tile,
+            budget_bytes=memory_budget(recipe.memory, self.device), largest=LARGEST_TILE[self.device.type],
+        )  # fmt: skip
+        plan = plan_tiles(layout.height, layout.width, tile=choice.tile, halo=halo, multiple=multiple, blend=BLEND)
+        return Job(array, layout, recipe, seen, plan, choice.batch, decided, labels)
+
+    def run(self, job: Job, keep_residual: bool, note: str) -> Iterator[Step]:
+        """Restore tile by tile, batch by batch; planes are written in place as their rows are finished."""
+        output = Output(job, keep_residual)
+        guides = self.conditions(job)
+        total, done = job.plan.count * job.layout.plane_count, 0
+        buffer = torch.empty(job.batch, 3, *job.plan.tile_shape, device=self.device).to(
+            memory_format=torch.channels_last
+        )
+        for group in grouped(jobs(job, output), job.batch):
+            for slot, (_, source, plane, tile) in enumerate(group):
+                rows, columns = job.plan.read(tile)
+                raw = read_tile(source, plane, rows, columns)
+                buffer[slot] = fill_up(to_network(raw, *job.seen.value_range, self.device), job.plan.tile_shape)
+            images = buffer[: len(group)]
+            signals = guides([(number, tile) for number, _, _, tile in group], output)
+            residuals = self.residuals(images, signals)
+            for (number, _, _, _), residual in zip(group, residuals, strict=True):
+                output.add(number, residual)
+            done += len(group)
+            if done < total:
+                yield Step(done, total)
+        yield Step(total, total, output.result(self.card, note))
+
+    def residuals(self, images: Tensor, signals: Signals) -> Tensor:
+        """Run the network on a batch of tiles: (N, 3, h, w) -> what it wants to change, float32."""
+        with torch.inference_mode(), without_denormals():
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
+                restored = self.system.restorer(images, signals)
+            return restored.float().sub_(images)
+
+    def conditions(self, job: Job) -> Callable[[list[tuple[int, Tile]], Output], Signals]:
+        """Return what makes the signals of a batch: one vector for all tiles, or each tile's part of a map."""
+        semantics = tuple(torch.from_numpy(f)[None].to(self.device) for f in job.seen.semantics) or None
+        if job.recipe.handling == "image":
+            fixed = Signals(job.decided.vector().to(self.device), semantics)
+            return lambda tiles, output: fixed
+        maps: dict[int, Tensor] = {}
+
+        def signals(tiles: list[tuple[int, Tile]], output: Output) -> Signals:
+            for number in {n for n, _ in tiles} - maps.keys():
+                maps[number] = self.condition_map(job, number, output).to(self.device)
+            for number in maps.keys() - {n for n, _ in tiles}:
+                del maps[number]
+            parts = [window(maps[n], tile, job.plan) for n, tile in tiles]
+            return Signals(torch.stack(parts), semantics)
+
+        return signals
+
+    def condition_map(self, job: Job, number: int, output: Output) -> Tensor:
+        """Condition of a plane in cells of 8 pixels, (T, H/8, W/8) of the padded plane."""
+        size = tuple(n // CONDITION_STEP for n in job.plan.padded)
+        if job.recipe.handling == "painted":
+            assert job.labels is not None
+            cells = decision.painted_condition(job.recipe, plane_of(job.labels, job.layout, number), CONDITION_STEP)
+            return decision.enlarge(cells, 1, (size[0], size[1]))
+        qmap = output.map_of(number, self)
+        return decision.enlarge(
+            decision.region_condition(job.recipe, qmap), qmap.stride // CONDITION_STEP, (size[0], size[1])
+        )
+
+
+class Output:
+    """Takes the residuals of tiles, plane by plane, and writes finished rows."""
+
+    def __init__(self, job: Job, keep_residual: bool) -> None:
+        self.job = job
+        dtype, shape = np.dtype(job.array.dtype), job.layout.shape
+        self.image = np.empty(shape, dtype)
+        colours = (*shape[:-1], 3) if job.layout.colour else shape
+        self.residual = np.empty(colours, residual_dtype(dtype)) if keep_residual else None
+        self.accumulators: dict[int, Accumulator] = {}
+        self.sources: dict[int, LazyArray] = {}
+        self.maps: dict[int, QualityMap] = {}
+
+    def source(self, number: int, plane: Plane) -> tuple[LazyArray, Plane]:
+        """Return where to read a plane: the array itself, or for lazy arrays a copy of the plane, read once."""
+        if isinstance(self.job.array, np.ndarray):
+            return self.job.array, plane
+        if number not in self.sources:
+            whole = (slice(0, self.job.layout.height), slice(0, self.job.layout.width))
+            self.sources[number] = read_tile(self.job.array, plane, *whole)
+        kept = self.sources[number]
+        return kept, Plane((slice(None),) * len(kept.shape), 0, 1)
+
+    def map_of(self, number: int, restorer: Restorer) -> QualityMap:
+        """Return the quality map of a plane, made when it is first needed."""
+        if number not in self.maps:
+            source, plane = self.source(number, self.job.layout.plane(number))
+            whole = read_tile(source, plane, slice(0, self.job.layout.height), slice(0, self.job.layout.width))
+            axes = "YXC" if self.job.layout.colour else "YX"
+            self.maps[number] = restorer.quality_map(whole, axes, self.job.seen.value_range)
+        return self.maps[number]
+
+    def add(self, number: int, residual: Tensor) -> None:
+        """Take the next tile of a plane."""
+        if number not in self.accumulators:
+            self.accumulators[number] = Accumulator(self.job.plan, device=residual.device)
+        band = self.accumulators[number].add(residual)
+        if band is not None:
+            self.write(number, band)
+            if band.y0 + band.residual.shape[1] >= self.job.layout.height:
+                del self.accumulators[number]
+                self.sources.pop(number, None)
+
+    def write(self, number: int, band: Band) -> None:
+        """Write finished rows."""
+        layout, recipe = self.job.layout, self.job.recipe
+        rows, columns = slice(band.y0, band.y0 + band.residual.shape[1]), slice(0, layout.width)
+        target = layout.plane(number)
+        source, plane = self.source(number, target)
+        change = residual_to_plane(band.residual, layout.colour).astype(residual_dtype(self.image.dtype))
+        low, high = self.job.seen.value_range
+        raw = read_tile(source, plane, rows, columns)
+        strength = weights(recipe, self.maps, number, rows)
+        write_tile(self.image, target, rows, columns, apply_residual(raw, change, high - low, strength))
+        if self.residual is not None:
+            write_tile(self.residual, target, rows, columns, change)
+
+    def result(self, card: Card, note: str) -> Result:
+        """Return the finished picture."""
+        job, kept = self.job, self.residual is not None
+        return Result(
+            self.image, job.seen, job.recipe, card, note, job.plan.tile_shape,
+            job.array if kept else None, job.layout if kept else None, self.residual,
+            tuple(self.maps[n] for n in sorted(self.maps)),
+        )  # fmt: skip
+
+
+def jobs(job: Job, output: Output) -> Iterator[tuple[int, LazyArray, Plane, Tile]]:
+    """All tiles of all planes, in order."""
+    for number in range(job.layout.plane_count):
+        for tile in job.plan.tiles:
+            yield (number, *output.source(number, job.layout.plane(number)), tile)
+
+
+def grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
+    """Split into lists of ``size``."""
+    group: list[Any] = []
+    for item in items:
+        group.append(item)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def fill_up(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """Reflect (3, h, w) at the bottom and the right up to the size of a tile."""
+    if image.shape[-2:] == size:
+        return image
+    return image[:, mirror(image.shape[-2], size[0])][:, :, mirror(image.shape[-1], size[1])]
+
+
+def window(condition: Tensor, tile: Tile, plan: TilePlan) -> Tensor:
+    """Cut a tile's part out of a condition map."""
+    y, x = tile.y.start // CONDITION_STEP, tile.x.start // CONDITION_STEP
+    height, width = (n // CONDITION_STEP for n in plan.tile_shape)
+    return condition[:, y : y + height, x : x + width]
+
+
+def weights(
+    recipe: Recipe, maps: Mapping[int, QualityMap] | Sequence[QualityMap], number: int, rows: slice
+) -> float | NDArray[np.float32]:
+    """Strength of some rows of a plane: one number, or with handling "region" one per pixel."""
+    if recipe.handling != "region" or not maps:
+        return recipe.strength
+    return recipe.strength * decision.tier_weights(recipe, maps[number], rows)
+
+
+def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
+    """Return labels that fit the picture: (Y, X) for all planes, or one plane of labels for each."""
+    if recipe.handling != "painted":
+        return None
+    if labels is None or not recipe.painted:
+        raise ValueError("handling 'painted' needs labels= (an array over the picture) and painted={label: (task, severity)}")
+    marks = np.asarray(labels)
+    if marks.dtype.kind not in "iub":
+        raise TypeError(f"expected labels of whole numbers, got {marks.dtype}")
+    plane = (layout.height, layout.width)
+    if marks.shape not in (plane, (*layout.stack_shape, *plane)):
+        raise ValueError(f"expected labels of shape {plane} or {(*layout.stack_shape, *plane)}, got {marks.shape}")
+    return marks
+
+
+def plane_of(labels: Array, layout: Layout, number: int) -> Array:
+    """Return the labels of a plane."""
+    plane: Array = labels if labels.ndim == 2 else labels.reshape(-1, layout.height, layout.width)[number]
+    return plane
+
+
+def untouched(
+    array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card
+) -> Result:
+    """Return the picture as it is."""
+    image = np.empty(layout.shape, np.dtype(array.dtype))
+    whole = (slice(0, layout.height), slice(0, layout.width))
+    for plane in layout.planes():
+        write_tile(image, plane, *whole, read_tile(array, plane, *whole))
+    return Result(image, seen, recipe, card, note or "unchanged: nothing to do", source=array, layout=layout)

@@ -1,0 +1,353 @@
+"""What the model sees: of a whole picture or stack as one value, and place by place as a quality map.
+
+A picture is judged by at most 16 crops at native resolution (shrinking would hide noise and blur) and by one
+thumbnail, which shows haze and darkness. A quality map reads the same features in sliding windows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
+from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
+from perceive_ir.networks import Perceiver, Reading, pool_windows
+
+CROP = 128
+"""Side of a crop, in pixels."""
+MOST_CROPS = 16
+THUMBNAIL = 224
+"""Longest side of the thumbnail, in pixels."""
+PRESENT = 0.5
+"""Probability from which a type counts as present; doubt means restraint."""
+WINDOW, STRIDE = 128, 32
+"""Side and step of the windows of a quality map, in pixels."""
+CHUNK, MARGIN = 768, 96
+"""A quality map is computed in chunks of this side; the tower sees no farther than the margin."""
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Perception:
+    """What the model sees in a picture or stack."""
+
+    tiers: Mapping[str, float]
+    """Probability of each quality tier."""
+    types: Mapping[str, float]
+    """Probability that each type of damage is present."""
+    severities: Mapping[str, float]
+    """Severity of each type, 0 (absent) .. 1, as read, whether it counts as present or not."""
+    value_range: tuple[float, float]
+    """The values that counted as black and white."""
+    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
+    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
+
+    @property
+    def score(self) -> float:
+        """Expected tier: 0 (low) .. 2 (high)."""
+        return sum(rank * self.tiers[tier] for rank, tier in enumerate(TIERS))
+
+    @property
+    def tier(self) -> str:
+        """The likeliest tier."""
+        return max(self.tiers, key=lambda tier: self.tiers[tier])
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """The types that count as present, the likeliest first."""
+        names = [t for t in self.types if self.types[t] >= PRESENT]
+        return tuple(sorted(names, key=lambda t: -self.types[t]))
+
+    @property
+    def condition(self) -> dict[str, float]:
+        """Severity of each type that is present, 0 for the others."""
+        return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
+
+    @property
+    def unknown(self) -> bool:
+        """Whether the picture looks damaged, but by no known type."""
+        return self.tier != "high" and not self.present
+
+    def words(self) -> str:
+        """Say it in words: "haze, moderate (0.46); quality low"."""
+        seen = [f"{t}, {degree(self.severities[t])} ({self.severities[t]:.2f})" for t in self.present]
+        damage = " and ".join(seen) or ("damage of no known type" if self.unknown else "no damage")
+        return f"{damage}; quality {self.tier}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "tiers": rounded(self.tiers),
+            "score": round(self.score, 4),
+            "types": rounded(self.types),
+            "condition": rounded(self.condition),
+            "unknown": self.unknown,
+            "value_range": list(self.value_range),
+        }
+
+
+@dataclass(frozen=True)
+class QualityMap:
+    """What the model sees, place by place; cell (i, j) covers ``stride`` x ``stride`` pixels of the picture.
+
+    Arrays have the shape (..., h, w) with the stack axes of the picture before h and w.
+    """
+
+    probabilities: Array
+    """(3, ..., h, w): probability of each tier."""
+    types: Array
+    """(T, ..., h, w): probability of each type."""
+    severities: Array
+    """(T, ..., h, w): severity of each type as read."""
+    stride: int
+    window: int
+    shape: tuple[int, int]
+    """Height and width of the picture."""
+
+    @property
+    def score(self) -> Array:
+        """Expected tier, 0 (low) .. 2 (high)."""
+        result: Array = np.tensordot(np.arange(len(TIERS), dtype=np.float32), self.probabilities, axes=1)
+        return result
+
+    @property
+    def tier_labels(self) -> NDArray[np.uint8]:
+        """The likeliest tier: 1 low, 2 medium, 3 high."""
+        return (self.probabilities.argmax(axis=0) + 1).astype(np.uint8)
+
+    @property
+    def type_labels(self) -> NDArray[np.uint8]:
+        """The likeliest type that is present, counted from 1 in the order of the vocabulary; 0 for none."""
+        likeliest = self.types.argmax(axis=0) + 1
+        return np.where(self.types.max(axis=0) >= PRESENT, likeliest, 0).astype(np.uint8)
+
+    @property
+    def condition(self) -> Array:
+        """(T, ..., h, w): severity of each type that is present, 0 for the others."""
+        return np.where(self.types >= PRESENT, self.severities, 0).astype(np.float32)
+
+    def full(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Enlarge an array of cells to the size of the picture."""
+        height, width = self.shape
+        large = values.repeat(self.stride, axis=-2).repeat(self.stride, axis=-1)
+        return large[..., :height, :width]
+
+
+def perceive(
+    perceiver: Perceiver, array: LazyArray, layout: Layout, value_range: tuple[float, float], device: torch.device
+) -> Perception:
+    """Judge a picture, or a stack as one."""
+    crops = [cut(array, layout, place, value_range, device) for place in places(layout)]
+    readings, semantics = read_groups(perceiver, crops)
+    small = [thumbnail(array, layout.plane(n), layout, value_range, device) for n in spread(layout.plane_count, 4)]
+    overviews, _ = read_groups(perceiver, small)
+    types = combine(readings.type_logits, overviews.type_logits).sigmoid()
+    severities = combine(readings.severities, overviews.severities)
+    tiers = readings.tier_logits.softmax(dim=-1).mean(dim=0)
+    return Perception(
+        named(TIERS, tiers),
+        named(TYPES, types),
+        named(TYPES, severities),
+        value_range,
+        tuple(f.mean(dim=0).float().cpu().numpy() for f in semantics),
+    )
+
+
+def places(layout: Layout) -> list[tuple[Plane, slice, slice]]:
+    """Choose at most 16 crops, spread evenly over the picture, or over the planes of a stack."""
+    planes = spread(layout.plane_count, MOST_CROPS)
+    share = MOST_CROPS // len(planes)
+    rows, columns = grid(layout.height, layout.width, share)
+    ys, xs = starts(layout.height, rows), starts(layout.width, columns)
+    return [
+        (layout.plane(n), slice(y, y + CROP), slice(x, x + CROP))
+        for n in planes for y in ys for x in xs
+    ]  # fmt: skip
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Choose at most ``most`` of ``count`` numbers, evenly, from the middle of equal parts."""
+    chosen = min(count, most)
+    return [int((i + 0.5) * count / chosen) for i in range(chosen)]
+
+
+def grid(height: int, width: int, most: int) -> tuple[int, int]:
+    """Choose how many crops stand side by side and below each other: as many as fit, at most ``most``."""
+    rows, columns = math.ceil(height / CROP), math.ceil(width / CROP)
+    while rows * columns > most:
+        if rows * width >= columns * height and rows > 1:
+            rows -= 1
+        else:
+            columns -= 1
+    return rows, columns
+
+
+def starts(length: int, count: int) -> list[int]:
+    """Place ``count`` crops along an axis, from edge to edge; a single one in the middle."""
+    last = max(0, length - CROP)
+    return [last // 2] if count == 1 else [round(i * last / (count - 1)) for i in range(count)]
+
+
+def cut(
+    array: LazyArray, layout: Layout, place: tuple[Plane, slice, slice], limits: tuple[float, float], device: torch.device
+) -> Tensor:
+    """Read one crop (3, h, w), with sides that the tower can take."""
+    plane, rows, columns = place
+    raw = read_tile(array, plane, clipped(rows, layout.height), clipped(columns, layout.width))
+    return padded(to_network(raw, *limits, device), Perceiver.multiple_of)
+
+
+def clipped(part: slice, length: int) -> slice:
+    """Cut a slice at the end of its axis."""
+    return slice(part.start, min(part.stop, length))
+
+
+def padded(image: Tensor, multiple: int) -> Tensor:
+    """Reflect (3, h, w) at the bottom and the right until both sides are divisible."""
+    height, width = (-(-n // multiple) * multiple for n in image.shape[-2:])
+    return image[:, mirror(image.shape[-2], height)][:, :, mirror(image.shape[-1], width)]
+
+
+def mirror(length: int, wanted: int, before: int = 0) -> Tensor:
+    """Indices that continue an axis by reflection, edge included, as far as wanted, beginning before its start."""
+    index = torch.arange(-before, wanted - before) % (2 * length)
+    return torch.where(index < length, index, 2 * length - 1 - index)
+
+
+def thumbnail(
+    array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float], device: torch.device
+) -> Tensor:
+    """Shrink a whole plane, read with a stride, to a thumbnail (3, h, w)."""
+    longest = max(layout.height, layout.width)
+    step = max(1, longest // (2 * THUMBNAIL))
+    raw = read_tile(array, plane, slice(0, layout.height, step), slice(0, layout.width, step))
+    image = to_network(raw, *limits, device)
+    ratio = min(1.0, THUMBNAIL / max(image.shape[-2:]))
+    size = [max(1, round(n * ratio)) for n in image.shape[-2:]]
+    return padded(F.interpolate(image[None], size=size, mode="area")[0], Perceiver.multiple_of)
+
+
+def read_groups(perceiver: Perceiver, crops: Sequence[Tensor]) -> tuple[Reading, tuple[Tensor, ...]]:
+    """Read crops, those of one size together."""
+    groups: dict[torch.Size, list[Tensor]] = {}
+    for crop in crops:
+        groups.setdefault(crop.shape, []).append(crop)
+    with torch.inference_mode():
+        features = [perceiver.semantics(torch.stack(group)) for group in groups.values()]
+        semantics = tuple(torch.cat(level) for level in zip(*features, strict=True))
+        return perceiver.read(semantics), semantics
+
+
+def combine(crops: Tensor, overviews: Tensor) -> Tensor:
+    """Mean over crops (N, T); for types that change the light of the whole picture, thumbnails (M, T) count as much."""
+    mean = crops.mean(dim=0)
+    tonal = torch.tensor([t in TONAL_TYPES for t in TYPES], device=mean.device)
+    return torch.where(tonal, (mean + overviews.mean(dim=0)) / 2, mean)
+
+
+def quality_map(
+    perceiver: Perceiver,
+    array: LazyArray,
+    layout: Layout,
+    value_range: tuple[float, float],
+    device: torch.device,
+    *,
+    window: int = WINDOW,
+    stride: int = STRIDE,
+) -> QualityMap:
+    """Judge every place of every plane."""
+    check_window(window, stride)
+    maps = [plane_map(perceiver, array, p, layout, value_range, device, window, stride) for p in layout.planes()]
+    stacked = [np.stack(parts, axis=1) for parts in zip(*maps, strict=True)]
+    shaped = [a.reshape(a.shape[0], *layout.stack_shape, *a.shape[2:]) for a in stacked]
+    return QualityMap(*shaped, stride=stride, window=window, shape=(layout.height, layout.width))
+
+
+def check_window(window: int, stride: int) -> None:
+    """Refuse windows that the tower's levels cannot share."""
+    if stride < 16 or stride % 16:
+        raise ValueError(f"expected a stride that is a multiple of 16, got {stride}")
+    if window < stride or (window - stride) % 32:
+        raise ValueError(f"expected a window of stride + a multiple of 32 (stride {stride}), got {window}")
+
+
+def plane_map(
+    perceiver: Perceiver, array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float],
+    device: torch.device, window: int, stride: int,
+) -> tuple[Array, Array, Array]:  # fmt: skip
+    """Judge one plane: tier and type probabilities and severities, each (K, h, w) in cells."""
+    cells = (math.ceil(layout.height / stride), math.ceil(layout.width / stride))
+    out = tuple(np.empty((n, *cells), np.float32) for n in (len(TIERS), len(TYPES), len(TYPES)))
+    per_chunk = max(1, CHUNK // stride)
+    for top, left in chunks(cells, per_chunk):
+        bottom, right = min(top + per_chunk, cells[0]), min(left + per_chunk, cells[1])
+        box = (top * stride, left * stride, (bottom - top) * stride, (right - left) * stride)
+        image = surroundings(array, plane, layout, limits, device, box, (window - stride) // 2 + MARGIN)
+        for whole, part in zip(out, read_windows(perceiver, image, window, stride), strict=True):
+            whole[:, top:bottom, left:right] = part
+    return out[0], out[1], out[2]
+
+
+def chunks(cells: tuple[int, int], per_chunk: int) -> Iterator[tuple[int, int]]:
+    """First cells of the chunks."""
+    for top in range(0, cells[0], per_chunk):
+        for left in range(0, cells[1], per_chunk):
+            yield top, left
+
+
+def surroundings(
+    array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float], device: torch.device,
+    box: tuple[int, int, int, int], around: int,
+) -> Tensor:  # fmt: skip
+    """Read a box (top, left, height, width) with what is around it, reflected at the borders of the picture."""
+    rows, y = reflected(box[0] - around, box[2] + 2 * around, layout.height)
+    columns, x = reflected(box[1] - around, box[3] + 2 * around, layout.width)
+    image = to_network(read_tile(array, plane, rows, columns), *limits, device)
+    return image[:, y.to(device)][:, :, x.to(device)]
+
+
+def reflected(start: int, count: int, length: int) -> tuple[slice, Tensor]:
+    """Return the part of an axis to read, and the indices in it of a range that may leave the axis."""
+    index = mirror(length, count, -start)
+    first = int(index.min())
+    return slice(first, int(index.max()) + 1), index - first
+
+
+def read_windows(perceiver: Perceiver, image: Tensor, window: int, stride: int) -> tuple[Array, Array, Array]:
+    """Read sliding windows of (3, H, W), which has a margin around the windows."""
+    with torch.inference_mode():
+        levels = []
+        for level, maps in enumerate(perceiver.tower(image[None])):
+            scale = 2 ** (level + 1)
+            edge = MARGIN // scale
+            inner = maps[..., edge : maps.shape[-2] - edge, edge : maps.shape[-1] - edge]
+            levels.append(pool_windows(inner, window // scale, stride // scale)[0])  # (2C, h, w)
+        h, w = levels[0].shape[1:]
+        reading = perceiver.read([level.flatten(1).T for level in levels])  # (h * w, ...)
+        values = (reading.tier_logits.softmax(-1), reading.type_logits.sigmoid(), reading.severities)
+        tiers, types, severities = (v.T.reshape(-1, h, w).float().cpu().numpy() for v in values)
+    return tiers, types, severities
+
+
+def degree(severity: float) -> str:
+    """Name a severity."""
+    return "slight" if severity < 0.2 else "moderate" if severity < 0.55 else "strong"
+
+
+def named(names: Sequence[str], values: Tensor) -> dict[str, float]:
+    """Pair names with numbers."""
+    return dict(zip(names, (float(v) for v in values), strict=True))
+
+
+def rounded(values: Mapping[str, float]) -> dict[str, float]:
+    """Round for people and files."""
+    return {name: round(value, 4) for name, value in values.items()}

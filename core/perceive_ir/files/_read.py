@@ -1,0 +1,34 @@
+"""Reading: what the content is decides how."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from perceive_ir.files._faults import reading
+from perceive_ir.files._picture import Picture
+from perceive_ir.files._pillow import read_pillow
+from perceive_ir.files._png import read_png
+from perceive_ir.files._sniff import kind_of
+from perceive_ir.files._tiff_read import read_tiff
+
+
+def read_image(path: str | os.PathLike[str]) -> Picture:
+    """Read a TIFF, PNG, JPEG, WebP, BMP or GIF with all that is needed to write it back.
+
+    Pixels stay in stored orientation. Palettes become RGB, 1-bit pictures 8-bit grey, grey with alpha RGBA, and
+    `Picture.notes` says so; CMYK, animations and complex numbers are refused by name.
+
+    Raises
+    ------
+    ImageFileError
+        In one line, whatever is wrong with the file.
+    """
+    path = Path(path)
+    kind = kind_of(path)
+    with reading(path) as records:
+        if kind == "tiff":
+            data, axes, meta, notes = read_tiff(path, records)
+            return Picture(data, axes, path, kind, meta, notes)
+        data, meta, notes = read_png(path) if kind == "png" else read_pillow(path, kind)
+        return Picture(data, "YX" if data.ndim == 2 else "YXC", path, kind, meta, notes)

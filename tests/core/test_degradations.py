@@ -1,0 +1,245 @@
+"""Damage is seeded, grows with its severity, and stays within its scene."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from perceive_ir._vocabulary import TYPES
+from perceive_ir.degradations import ORDER, Mixture, degrade
+
+SEVERITIES = (0.1, 0.25, 0.5, 0.75, 1.0)
+BY_TYPE = pytest.mark.parametrize("type", TYPES)
+
+
+def picture(batch: int = 3, side: int = 64) -> Tensor:
+    """Return a coloured test picture (B, 3, H, W) with slopes, edges and texture, of 8-bit values."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
+    disc = ((y - 0.4).square() + (x - 0.6).square() < 0.06).float()
+    texture = 0.1 * torch.sin(40 * x * (1 + y)) * torch.cos(23 * y)
+    colours = torch.stack([0.3 + 0.3 * x + 0.25 * disc, 0.5 - 0.3 * y + 0.2 * disc, 0.25 + 0.4 * y * x]) + texture
+    return ((colours.clamp(0, 1) * 255).round() / 255).expand(batch, 3, side, side).contiguous()
+
+
+def vector(batch: int, **severities: float) -> Tensor:
+    """Return severities (B, 8), the same for every picture."""
+    return torch.tensor([[severities.get(name, 0.0) for name in TYPES]]).expand(batch, -1).contiguous()
+
+
+def draw(x: Tensor, *types: str, seed: int = 0, **options: object) -> Mixture:
+    present = vector(len(x), **dict.fromkeys(types, 1.0)) > 0
+    return Mixture.draw(tuple(x.shape), present, torch.Generator().manual_seed(seed), **options)
+
+
+def psnr(a: Tensor, b: Tensor) -> Tensor:
+    return -10 * torch.log10((a - b).square().mean((1, 2, 3)))
+
+
+def likeness(a: Tensor, b: Tensor) -> float:
+    """Return the correlation of two differences."""
+    return float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])
+
+
+def test_the_order_holds_every_type_once() -> None:
+    assert sorted(ORDER) == sorted(TYPES)
+
+
+@BY_TYPE
+def test_the_same_seed_gives_the_same_damage_and_another_seed_another(type: str) -> None:
+    x = picture()
+    first, again, other = (draw(x, type, seed=seed).apply(x, vector(3, **{type: 0.6})) for seed in (4, 4, 5))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+
+
+@BY_TYPE
+def test_severity_zero_changes_no_bit(type: str) -> None:
+    x = torch.rand(3, 3, 40, 56)
+    assert torch.equal(draw(x, type).apply(x, vector(3)), x)
+
+
+@BY_TYPE
+@pytest.mark.parametrize("varied", [True, False])
+def test_more_severity_means_more_error(type: str, varied: bool) -> None:
+    x = picture(4)
+    mixture = draw(x, type, seed=7, varied=varied)
+    errors = torch.stack([psnr(mixture.apply(x, vector(4, **{type: s})), x) for s in SEVERITIES])
+    assert (errors.diff(dim=0) < 0).all(), errors
+
+
+def test_noise_has_the_deviation_of_its_formula_on_a_mid_grey() -> None:
+    x = torch.full((40, 3, 96, 96), 0.5)
+    y = draw(x, "noise").apply(x, vector(40, noise=0.5), quantise=False)
+    assert (y - x).square().mean((1, 2, 3)).sqrt() == pytest.approx(torch.full((40,), 27.5 / 255).numpy(), rel=0.05)
+
+
+def test_haze_lets_through_the_light_of_its_formula() -> None:
+    black, white = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
+    hazy = [draw(x, "haze", varied=False).apply(x, vector(1, haze=0.4), quantise=False) for x in (black, white)]
+    depth = -torch.log(hazy[1] - hazy[0]).mean()
+    assert float(depth) == pytest.approx(2.3 * 0.4, rel=1e-3)
+
+
+def test_low_light_has_the_exposure_of_its_formula() -> None:
+    x = torch.ones(1, 3, 64, 64)
+    y = draw(x, "lowlight", varied=False).apply(x, vector(1, lowlight=0.5), quantise=False)
+    assert float(y.mean()) == pytest.approx(2**-1.75, rel=0.01)
+
+
+def test_blur_reaches_as_far_as_its_formula() -> None:
+    x = torch.zeros(1, 3, 61, 61)
+    x[..., 30, 30] = 1
+    y = draw(x, "blur", varied=False).apply(x, vector(1, blur=1.0), quantise=False)
+    rows, columns = torch.nonzero(y[0, 0] > 1e-4, as_tuple=True)
+    assert float(y[0, 0].sum()) == pytest.approx(1, rel=1e-4)
+    assert int(columns.max() - columns.min()) == pytest.approx(21 * np.cos(np.pi / 6), abs=2)
+    assert int(rows.max() - rows.min()) == pytest.approx(21 * np.sin(np.pi / 6), abs=2)
+
+
+@pytest.mark.parametrize("severity", [0.3, 0.5, 0.8])
+def test_jpeg_looks_like_a_jpeg_file_of_that_quality(severity: float) -> None:
+    x = picture(1)
+    eight_bit = (x[0].permute(1, 2, 0) * 255).round().byte().numpy()
+    file = io.BytesIO()
+    Image.fromarray(eight_bit).save(file, "JPEG", quality=round(95 - 90 * severity), subsampling=2)
+    real = torch.from_numpy(np.array(Image.open(file)) / 255.0).permute(2, 0, 1)[None]
+    ours = draw(x, "jpeg", varied=False).apply(x, vector(1, jpeg=severity))
+    assert float(psnr(ours, real)) > float(psnr(ours, x)) + 6
+
+
+@pytest.mark.parametrize("type", ["noise", "rain", "haze", "snow", "lowlight"])
+def test_half_the_severity_shows_the_same_scene(type: str) -> None:
+    x = picture() * 0.5 + 0.2
+    mixture = draw(x, type)
+    full, half = (mixture.apply(x, vector(3, **{type: s})) - x for s in (0.8, 0.4))
+    assert all(likeness(a, b) > 0.5 for a, b in zip(full, half, strict=True))
+
+
+@BY_TYPE
+def test_a_constant_map_does_what_the_number_does(type: str) -> None:
+    x = picture()
+    mixture, severities = draw(x, type), vector(3, **{type: 0.6})
+    everywhere = severities[..., None, None].expand(-1, -1, *x.shape[2:])
+    assert torch.allclose(mixture.apply(x, everywhere, False), mixture.apply(x, severities, False), atol=1e-5)
+
+
+@BY_TYPE
+def test_a_map_leaves_alone_what_it_leaves_out(type: str) -> None:
+    x = picture()
+    where = vector(3, **{type: 0.6})[..., None, None].repeat(1, 1, *x.shape[2:])
+    where[..., :32] = 0
+    y = draw(x, type).apply(x, where)
+    assert torch.equal(y[..., :32], x[..., :32])
+    assert not torch.equal(y[..., 32:], x[..., 32:])
+
+
+def test_a_picture_of_severity_zero_is_untouched_beside_damaged_ones() -> None:
+    x = torch.rand(3, 3, 32, 32)
+    severities = vector(3, noise=0.5, jpeg=0.5)
+    severities[1] = 0
+    y = draw(x, "noise", "jpeg").apply(x, severities)
+    assert torch.equal(y[1], x[1])
+    assert (psnr(y, x)[[0, 2]] < 40).all()
+
+
+def test_a_mixture_is_applied_in_its_physical_order() -> None:
+    x = picture()
+    mixture, alone = draw(x, "jpeg", "haze", "noise"), {}
+    assert tuple(mixture.parts) == ("haze", "noise", "jpeg")
+    for name in mixture.parts:
+        alone[name] = Mixture(mixture.shape, mixture.grey, {name: mixture.parts[name]})
+    y = x
+    for name in mixture.parts:
+        y = alone[name].apply(y, vector(3, **{name: 0.5}), quantise=False).clamp(0, 1)
+    both = mixture.apply(x, vector(3, haze=0.5, noise=0.5, jpeg=0.5))
+    assert torch.allclose(both, y, atol=0.5 / 255 + 1e-4)
+
+
+def test_damaged_values_are_those_of_an_eight_bit_file() -> None:
+    x = torch.rand(4, 3, 48, 48)
+    y = draw(x, *TYPES).apply(x, vector(4, **dict.fromkeys(TYPES, 0.3)))
+    assert torch.equal(y, (y * 255).round() / 255)
+    assert y.min() >= 0 and y.max() <= 1
+
+
+@BY_TYPE
+def test_grey_stays_grey(type: str) -> None:
+    x = picture(6)[:, :1].expand(-1, 3, -1, -1)
+    y = draw(x, type, grey=torch.ones(6, dtype=torch.bool)).apply(x, vector(6, **{type: 0.7}))
+    assert torch.equal(y, y[:, :1].expand_as(y))
+    assert not torch.equal(y, x)
+
+
+@BY_TYPE
+@pytest.mark.parametrize("size", [(1, 1), (5, 40), (17, 3)])
+def test_odd_and_tiny_pictures_are_no_trouble(type: str, size: tuple[int, int]) -> None:
+    x = torch.rand(2, 3, *size)
+    y = draw(x, type).apply(x, vector(2, **{type: 1.0}))
+    assert y.shape == x.shape and bool(y.isfinite().all())
+
+
+def test_a_mixture_refuses_what_it_was_not_drawn_for() -> None:
+    x = picture()
+    with pytest.raises(ValueError, match="expected severity 0 for haze in picture 0"):
+        draw(x, "noise").apply(x, vector(3, haze=0.5))
+    with pytest.raises(ValueError, match="between 0 and 1, got 0 to 2"):
+        draw(x, "noise").apply(x, vector(3, noise=2.0))
+    with pytest.raises(ValueError, match="expected severities of shape"):
+        draw(x, "noise").apply(x, torch.zeros(3, 5))
+    with pytest.raises(ValueError, match="expected pictures of shape"):
+        draw(x, "noise").apply(x[:2], vector(2))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(40, 50), (40, 50, 3), (40, 50, 4), (2, 40, 50), (2, 3, 40, 50)])
+def test_degrade_keeps_shape_and_dtype(dtype: type, shape: tuple[int, ...]) -> None:
+    top = np.iinfo(dtype).max if np.issubdtype(dtype, np.integer) else 1
+    image = (np.random.default_rng(0).random(shape) * top).astype(dtype)
+    damaged = degrade(image, "noise", 0.5, seed=1)
+    assert damaged.shape == shape and damaged.dtype == dtype
+    assert not np.array_equal(damaged, image)
+    assert np.array_equal(degrade(image, "noise", 0.0), image)
+
+
+def test_degrade_keeps_alpha_and_the_given_array() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (32, 40, 4), dtype=np.uint8)
+    before = image.copy()
+    damaged = degrade(image, {"haze": 0.5, "jpeg": 0.5})
+    assert np.array_equal(damaged[..., 3], image[..., 3])
+    assert np.array_equal(image, before)
+
+
+def test_degrade_gives_each_plane_its_own_damage_and_follows_the_axes() -> None:
+    image = np.full((2, 3, 32, 32), 128, np.uint8)
+    stack = degrade(image, "noise", axes="zcyx")
+    assert not np.array_equal(stack[0], stack[1])
+    assert np.array_equal(stack.transpose(0, 2, 3, 1), degrade(image.transpose(0, 2, 3, 1), "noise", axes="ZYXC"))
+
+
+def test_degrade_keeps_the_scale_of_floating_values() -> None:
+    image = 500 + 1000 * picture(1)[0, 0].double().numpy()
+    damaged = degrade(image, "noise", 0.2)
+    assert image.min() <= damaged.min() and damaged.max() <= image.max()
+    assert np.corrcoef(damaged.ravel(), image.ravel())[0, 1] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"type": "fog"}, ValueError, "expected a damage type out of noise, haze, .*got 'fog'"),
+        ({"type": {"haze": 1.5}}, ValueError, "expected a severity between 0 and 1 for haze, got 1.5"),
+        ({"severity": -0.1}, ValueError, "between 0 and 1 for noise, got -0.1"),
+        ({"axes": "YXC"}, ValueError, "expected axes with Y, X .*got 'YXC'"),
+        ({"image": np.zeros(5, np.uint8)}, ValueError, "at least 2 axes"),
+        ({"image": np.zeros((0, 5), np.uint8)}, ValueError, "with pixels"),
+        ({"image": np.zeros((5, 5), np.int64)}, TypeError, "uint8, uint16 or float, got int64"),
+        ({"image": np.full((5, 5), np.nan)}, ValueError, "finite"),
+    ],
+)
+def test_mistakes_are_named(change: dict[str, object], error: type[Exception], words: str) -> None:
+    arguments = {"image": np.zeros((8, 8), np.uint8), "type": "noise", **change}
+    with pytest.raises(error, match=words):
+        degrade(**arguments)
