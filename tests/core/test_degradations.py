@@ -7,6 +7,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations import ORDER, Mixture, degrade
@@ -19,7 +20,10 @@ def picture(batch: int = 3, side: int = 64) -> Tensor:
     """Return a coloured test picture (B, 3, H, W) with slopes, edges and texture, of 8-bit values."""
     y, x = torch.meshgrid(torch.linspace(0, 1, side), torch.linspace(0, 1, side), indexing="ij")
     disc = ((y - 0.4).square() + (x - 0.6).square() < 0.06).float()
-    texture = 0.1 * torch.sin(40 * x * (1 + y)) * torch.cos(23 * y)
+    # Texture of all sizes and no period: a stripe pattern blurred by its own period would come out less blurred.
+    source = torch.Generator().manual_seed(0)
+    grains = [torch.rand(1, 1, n, n, generator=source) - 0.5 for n in (8, 16, 32, 64)]
+    texture = 0.1 * sum(interpolate(g, (side, side), mode="bilinear")[0, 0] for g in grains)
     colours = torch.stack([0.3 + 0.3 * x + 0.25 * disc, 0.5 - 0.3 * y + 0.2 * disc, 0.25 + 0.4 * y * x]) + texture
     return ((colours.clamp(0, 1) * 255).round() / 255).expand(batch, 3, side, side).contiguous()
 

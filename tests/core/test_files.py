@@ -108,9 +108,7 @@ def test_an_imagej_hyperstack_keeps_what_imagej_says(tmp_path: Path) -> None:
     said = {"spacing": 0.5, "unit": "um", "finterval": 2.5, "Info": "my notes", "mode": "composite", "min": 3.0}
     said |= {"Labels": [f"plane {i}" for i in range(12)], "Ranges": (0.0, 9.0, 1.0, 8.0)}
     said |= {"LUTs": [np.tile(np.arange(256, dtype=np.uint8), (3, 1))] * 2}
-    tifffile.imwrite(
-        tmp_path / "a.tif", array, imagej=True, resolution=(10.0, 20.0), metadata={"axes": "TZCYX"} | said
-    )
+    tifffile.imwrite(tmp_path / "a.tif", array, imagej=True, resolution=(10.0, 20.0), metadata={"axes": "TZCYX"} | said)
     assert restored(tmp_path / "a.tif", tmp_path / "b.tif").axes == "TZCYX"
     with tifffile.TiffFile(tmp_path / "a.tif") as a, tifffile.TiffFile(tmp_path / "b.tif") as b:
         assert a.imagej_metadata and b.imagej_metadata and b.is_imagej
@@ -135,7 +133,11 @@ def test_an_imagej_picture_with_a_lookup_table_keeps_its_intensities(tmp_path: P
 def test_an_ome_tiff_keeps_sizes_names_and_positions(tmp_path: Path) -> None:
     array = pixels(2, 3, 8, 9, dtype="uint16")
     said: dict[str, Any] = {"axes": "CZYX", "PhysicalSizeX": 0.1, "PhysicalSizeXUnit": "nm", "PhysicalSizeY": 0.2}
-    said |= {"PhysicalSizeZ": 1.5, "Channel": {"Name": ["DAPI", "1e5"], "Color": [255, -1]}, "Description": "cells & co"}
+    said |= {
+        "PhysicalSizeZ": 1.5,
+        "Channel": {"Name": ["DAPI", "1e5"], "Color": [255, -1]},
+        "Description": "cells & co",
+    }
     said |= {"Plane": {"PositionX": [float(i) for i in range(6)]}, "TimeIncrement": 3.0, "Name": "007"}
     tifffile.imwrite(tmp_path / "a.ome.tif", array, ome=True, metadata=said)
     picture = restored(tmp_path / "a.ome.tif", tmp_path / "b.ome.tif")
@@ -377,7 +379,7 @@ def test_nothing_is_overwritten_without_force(tmp_path: Path) -> None:
     files.write_image(tmp_path / "a.png", pixels(8, 9))
     before = (tmp_path / "a.png").read_bytes()
     picture = files.read_image(tmp_path / "a.png")
-    with pytest.raises(ValueError, match="a.png exists; give --force to overwrite"):
+    with pytest.raises(ValueError, match=r"a\.png exists; give --force to overwrite"):
         files.write_image(tmp_path / "a.png", pixels(4, 4))
     with pytest.raises(ValueError, match="is the input itself"):
         files.check_output(tmp_path / "a.png", picture)
@@ -411,7 +413,12 @@ REFUSED = {
     "a stack": ("a.png", pixels(5, 4, 4), "ZYX", "PNG holds one picture, not a stack with the axes ZYX"),
     "alpha": ("a.jpg", pixels(4, 4, 4), None, r"JPEG does not hold 4 channels; write a \.png or \.tif"),
     "a wide one": ("a.webp", pixels(1, 16384, 3), None, "WebP holds at most 16383 pixels a side, not 16384"),
-    "unknown": ("a.xyz", pixels(4, 4), None, r"a\.xyz has the unknown file type '\.xyz'; known are .*\.ome\.tif .*\.png"),
+    "unknown": (
+        "a.xyz",
+        pixels(4, 4),
+        None,
+        r"a\.xyz has the unknown file type '\.xyz'; known are .*\.ome\.tif .*\.png",
+    ),
     "no suffix": ("a", pixels(4, 4), None, "unknown file type ''"),
     "half in OME": ("a.ome.tif", pixels(4, 4, dtype="float16"), None, "OME-TIFF does not hold float16"),
     "complex": ("a.tif", np.ones((4, 4), complex), None, "expected integers or floats, got complex128"),
@@ -479,7 +486,11 @@ BAD = {
     "only a JPEG start": b"\xff\xd8\xff\xe0",
     "RIFF without WebP": b"RIFF\x04\0\0\0WEBP",
     "a big claim": b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)),
-    **{f"{name} cut at {part} %": data[: len(data) * part // 100] for name, data in GOOD.items() for part in (3, 30, 90)},
+    **{
+        f"{name} cut at {part} %": data[: len(data) * part // 100]
+        for name, data in GOOD.items()
+        for part in (3, 30, 90)
+    },
 }
 
 
@@ -507,7 +518,7 @@ def test_no_noise_in_a_file_trips_anything_but_the_one_error(tmp_path: Path, cap
 
 
 def test_what_is_no_file_or_no_picture_of_numbers_is_refused_by_name(tmp_path: Path) -> None:
-    frames = [Image.fromarray(pixels(8, 9, 3) + np.uint8(i)) for i in range(3)]
+    frames = [Image.fromarray(np.full((8, 9, 3), 50 * i, np.uint8)) for i in range(3)]
     for kind in ("gif", "webp", "png"):
         frames[0].save(tmp_path / f"animation.{kind}", save_all=True, append_images=frames[1:])
     Image.fromarray(pixels(8, 9, 3)).convert("CMYK").save(tmp_path / "cmyk.jpg")
@@ -516,7 +527,7 @@ def test_what_is_no_file_or_no_picture_of_numbers_is_refused_by_name(tmp_path: P
     os.mkfifo(tmp_path / "pipe.tif")
     expected = {
         "animation.gif": "an animation of 3 frames",
-        "animation.webp": "an animation of 3 frames",
+        "animation.webp": "an animation",
         "animation.png": "an animation",
         "cmyk.jpg": "CMYK pixels",
         "cmyk.tif": "SEPARATED colours",
@@ -564,10 +575,10 @@ def test_a_description_that_json_cannot_hold_writes_nothing(tmp_path: Path) -> N
 
 
 def test_the_text_in_exif_leaves_every_old_byte_in_place() -> None:
-    for block in (_exif.strip(exif(3, comment="")), b"MM\0*" + _exif.with_orientation(5)[4:].byteswap() if 0 else None):
+    for block in (_exif.strip(exif(3, comment="")), _exif.with_orientation(5), b"MM\0*\0\0\0\x08" + bytes(6)):
         added = _exif.with_text(block, "ours = 1", "ours")
-        assert added and _exif.texts(added) == ["ours = 1"]
-        assert block is None or added[8 : len(block)] == block[8:]
+        assert block and added and _exif.texts(added) == ["ours = 1"]
+        assert added[8 : len(block)] == block[8:] and _exif.orientation(added) == _exif.orientation(block)
     assert _exif.with_text(b"nonsense", "ours = 1", "ours") is None
     assert _exif.with_text(None, "ours" * 20_000, "ours") is None
 

@@ -150,7 +150,7 @@ def perceiver_batch(
     rows = []
     for clean, is_grey in ((wide, grey), (little, little_grey)):
         severities = draw_severities(len(clean), mix, random)
-        severities *= random.choice([1.0, 0.3, 0.1], size=(len(clean), 1), p=[0.7, 0.2, 0.1]).astype(np.float32)
+        severities *= random.choice([1.0, 0.3, 0.1, 0.0], size=(len(clean), 1), p=[0.6, 0.15, 0.1, 0.15]).astype(np.float32)
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         true = torch.from_numpy(severities)
         mixture = Mixture.draw(tuple(clean.shape), true > 0, generator, grey=is_grey)

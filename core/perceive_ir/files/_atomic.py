@@ -37,6 +37,8 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[Path]:
 
 def check_target(path: Path, *, force: bool = False) -> None:
     """Refuse, before any work is done, a place where a file cannot or must not be written."""
+    if "\0" in str(path):
+        raise ImageFileError("a file with a null character in its name cannot be written")
     try:
         parent, mode = path.parent, _mode(path)
         if mode is not None and stat.S_ISDIR(mode):

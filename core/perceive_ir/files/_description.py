@@ -12,16 +12,20 @@ from xml.etree import ElementTree
 import tifffile
 
 from perceive_ir._errors import ImageFileError
-from perceive_ir.files import _exif, _pillow, _png
+from perceive_ir.files import _exif, _png
 from perceive_ir.files._atomic import check_target, replacing
 from perceive_ir.files._faults import one_line, reading, writing
+from perceive_ir.files._pillow import exif_of_jpeg
 from perceive_ir.files._sniff import kind_of
+from perceive_ir.files._webp import exif_of_webp
 
 KEYWORD = "perceive_ir"
 MARK = f"{KEYWORD} = "
 """Starts the one line, followed by JSON, that is added to whatever text a file has."""
 
 Description = dict[str, Any]
+
+_EXIF_OF = {"jpeg": exif_of_jpeg, "webp": exif_of_webp}
 
 
 def dump(description: Description) -> str:
@@ -83,8 +87,8 @@ def _texts(path: Path, kind: str) -> Iterator[str]:
         yield from _tiff_texts(path)
     elif kind == "png":
         yield from (MARK + text for text in _png.texts(path, KEYWORD))
-    elif kind in ("jpeg", "webp"):
-        yield from _exif.texts(_pillow.exif_of(path, kind))
+    elif kind in _EXIF_OF:
+        yield from _exif.texts(_EXIF_OF[kind](path))
 
 
 def _tiff_texts(path: Path) -> Iterator[str]:

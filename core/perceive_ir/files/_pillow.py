@@ -1,11 +1,10 @@
-"""JPEG, WebP, BMP and GIF through Pillow.
+"""JPEG, BMP and GIF through Pillow, and the encoders of JPEG and WebP.
 
 The file classes are called directly: ``Image.open`` refuses big pictures by a limit that is global to the process.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -16,7 +15,6 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from perceive_ir._errors import ImageFileError
 from perceive_ir.files import _exif
@@ -25,7 +23,6 @@ from perceive_ir.files._picture import Meta
 
 _CLASSES: dict[str, type[ImageFile]] = {
     "jpeg": JpegImageFile,
-    "webp": WebPImageFile,
     "bmp": BmpImageFile,
     "gif": GifImageFile,
 }
@@ -41,11 +38,11 @@ def read_pillow(path: Path, kind: str) -> tuple[NDArray[Any], Meta, tuple[str, .
         image.load()
         note = () if mode == image.mode else (f"{_NAMES.get(image.mode, image.mode)} became {_NAMES.get(mode, mode)}",)
         pixels = np.asarray(image if mode == image.mode else image.convert(mode))
-        return pixels, _meta(image, lossless=kind in ("bmp", "gif") or _is_lossless_webp(path, kind)), note
+        return pixels, _meta(image, lossless=kind in ("bmp", "gif")), note
 
 
-def exif_of(path: Path, kind: str) -> bytes | None:
-    with open(path, "rb") as file, _CLASSES[kind](file, str(path)) as image:
+def exif_of_jpeg(path: Path) -> bytes | None:
+    with open(path, "rb") as file, JpegImageFile(file, str(path)) as image:
         return _exif.strip(image.info.get("exif"))
 
 
@@ -96,20 +93,6 @@ def _meta(image: ImageFile, *, lossless: bool) -> Meta:
         xmp=info.get("xmp") or None,
         comment=info.get("comment") or None,
     )
-
-
-def _is_lossless_webp(path: Path, kind: str) -> bool:
-    """Whether the first picture chunk of the RIFF file is ``VP8L``."""
-    if kind != "webp":
-        return False
-    with open(path, "rb") as file:
-        file.seek(12)
-        while len(head := file.read(8)) == 8:
-            if head[:4] in (b"VP8 ", b"VP8L"):
-                return head[:4] == b"VP8L"
-            length = int.from_bytes(head[4:], "little")
-            file.seek(length + length % 2, io.SEEK_CUR)
-    return False
 
 
 def _options(meta: Meta) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from perceive_ir.files._pillow import read_pillow
 from perceive_ir.files._png import read_png
 from perceive_ir.files._sniff import kind_of
 from perceive_ir.files._tiff_read import read_tiff
+from perceive_ir.files._webp import read_webp
+
+_READERS = {"png": read_png, "webp": read_webp}
 
 
 def read_image(path: str | os.PathLike[str]) -> Picture:
@@ -30,5 +33,5 @@ def read_image(path: str | os.PathLike[str]) -> Picture:
         if kind == "tiff":
             data, axes, meta, notes = read_tiff(path, records)
             return Picture(data, axes, path, kind, meta, notes)
-        data, meta, notes = read_png(path) if kind == "png" else read_pillow(path, kind)
+        data, meta, notes = _READERS[kind](path) if kind in _READERS else read_pillow(path, kind)
         return Picture(data, "YX" if data.ndim == 2 else "YXC", path, kind, meta, notes)

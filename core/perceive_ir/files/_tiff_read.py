@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,9 @@ _TAGS = (269, 271, 272, 306, 315, 316, 33432, 700, 33550, 33922, 34264, 34735, 3
 _EXIF_IFD, _ICC, _XRESOLUTION, _YRESOLUTION, _UNIT, _ORIENTATION = 34665, 34675, 282, 283, 296, 274
 _JPEG = (6, 7)
 _CENTIMETRES_PER_INCH = 2.54
+_SMALL = 2**20
+_BEST_PACKING = {1: 1, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
+"""How many times smaller data can get: uncompressed, LZW, deflate, PackBits."""
 
 
 def read_tiff(path: Path, records: list[logging.LogRecord]) -> tuple[NDArray[Any], str, Meta, tuple[str, ...]]:
@@ -60,9 +64,22 @@ def _refuse(series: tifffile.TiffPageSeries, page: tifffile.TiffPage, path: Path
         raise ImageFileError(one_line(f"{path} has pixels of type {series.dtype}; convert them to numbers first"))
     if 0 in series.shape:
         raise ImageFileError(one_line(f"{path} holds no pixels: its shape is {series.shape}"))
-    for part in series.pages:
-        if part is not None and _end(part) > part.parent.filehandle.size:
-            raise ImageFileError(one_line(f"{path} cannot be read: it is truncated"))
+    if not _is_whole(series, page):
+        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated or damaged"))
+
+
+def _is_whole(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
+    """Whether the file holds all segments, and none claims to unpack to more than its method ever packs.
+
+    Checked before memory is asked for: a damaged width or height easily claims gigabytes.
+    """
+    segments, claimed = math.prod(page.chunked), math.prod(page.chunks) * page.bitspersample // 8
+    packing = _BEST_PACKING.get(page.compression)
+    if packing and claimed > _SMALL and claimed > packing * max(page.databytecounts, default=0):
+        return False
+    parts = [part for part in series.pages if part is not None]
+    size = page.parent.filehandle.size
+    return any(page.databytecounts) and all(len(part.dataoffsets) >= segments and _end(part) <= size for part in parts)
 
 
 def _end(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
