@@ -57,8 +57,9 @@ def available() -> dict[str, Path]:
     return found
 
 
-def find(model: str) -> Path:
+def find(model: str | os.PathLike[str]) -> Path:
     """Return the weights file of a model given by name or path."""
+    model = os.fspath(model)
     if model.endswith(SUFFIX) or os.sep in model:
         path = Path(model).expanduser()
         if path.is_file():
@@ -91,7 +92,7 @@ def download(entry: Entry) -> Path:
     return Path(path)
 
 
-def load(model: str = "compact", *, device: str = "auto", precision: str = "auto") -> Restorer:
+def load(model: str | os.PathLike[str] = "compact", *, device: str = "auto", precision: str = "auto") -> Restorer:
     """Load a model by name or path.
 
     Parameters
@@ -108,9 +109,9 @@ def load(model: str = "compact", *, device: str = "auto", precision: str = "auto
 
 
 @lru_cache(maxsize=4)
-def loaded(model: str, device: str, precision: str) -> Restorer:
+def loaded(weights: Path, device: str, precision: str) -> Restorer:
     """Return a model that is loaded once and kept."""
-    return load(model, device=device, precision=precision)
+    return load(weights, device=device, precision=precision)
 
 
 def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
@@ -133,4 +134,4 @@ def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
     from perceive_ir._recipe import make_recipe
 
     recipe = make_recipe(**recipe_fields)
-    return loaded(recipe.model, recipe.device, recipe.precision).restore(image, recipe, labels=labels).image
+    return loaded(find(recipe.model), recipe.device, recipe.precision).restore(image, recipe, labels=labels).image

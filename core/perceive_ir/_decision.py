@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._perception import PRESENT, Perception, QualityMap
 from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import TIERS, TYPES, type_of
 
@@ -67,8 +67,10 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
         read = qmap.severities if recipe.severity == "auto" else np.full_like(qmap.severities, recipe.severity)
         return np.where(chosen_types[:, None, None], read, 0).astype(np.float32)
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
+    unknown = (qmap.types < PRESENT).all(axis=0)
+    condition = np.where(unknown, qmap.severities * GENTLE, qmap.condition)
     good = qmap.probabilities.argmax(axis=0) == TIERS.index("high")
-    return np.where(good, 0, np.minimum(1, qmap.condition * factor)).astype(np.float32)
+    return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 
 
 def painted_condition(recipe: Recipe, labels: NDArray[np.integer], step: int) -> Array:

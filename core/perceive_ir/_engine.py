@@ -125,7 +125,10 @@ class Job:
     recipe: Recipe
     seen: Perception
     plan: TilePlan
+    tile: int
+    """Side of a tile's core."""
     batch: int
+    """How many tiles the network sees at once."""
     decided: decision.Decision
     labels: Array | None = None
 
@@ -203,10 +206,8 @@ class Restorer:
         **fields
             Fields of the recipe.
         """
-        last = None
-        for last in self.steps(image, recipe, labels=labels, perception=perception, **fields):
-            pass
-        assert last is not None and last.result is not None
+        *_, last = self.steps(image, recipe, labels=labels, perception=perception, **fields)
+        assert last.result is not None
         return last.result
 
     def steps(
@@ -231,25 +232,28 @@ class Restorer:
         self, array: LazyArray, layout: Layout, recipe: Recipe, labels: Array | None,
         perception: Perception | None, keep_residual: bool,
     ) -> Iterator[Step]:  # fmt: skip
-        seen = perception or self.perceive(array, recipe.axes, recipe.value_range)
-        if recipe.value_range != "auto" or perception is None:
-            seen = replace(seen, value_range=find_range(array, layout, recipe.value_range))
+        if perception is None:
+            seen = self.perceive(array, recipe.axes, recipe.value_range)
+        elif recipe.value_range == "auto":
+            seen = perception
+        else:
+            seen = replace(perception, value_range=find_range(array, layout, recipe.value_range))
         decided = decision.decide(recipe, seen)
         if recipe.handling == "image" and decided.unchanged:
             yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
             return
-        tile: str | int = recipe.tile
-        note = decided.note if recipe.handling == "image" else ""
+        noted = recipe.handling == "image" or (recipe.handling == "region" and seen.unknown)
+        notes = [decided.note] if noted and decided.note else []
+        job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile), ""
         while True:
-            job = self.plan(array, layout, recipe, seen, decided, labels, tile)
             try:
-                yield from self.run(job, keep_residual, note)
+                yield from self.run(job, keep_residual, "; ".join([*notes, short] if short else notes))
                 return
             except torch.OutOfMemoryError:
-                tile = smaller(max(n - 2 * self.overlap(recipe) for n in job.plan.tile_shape))
-                note = "; ".join(filter(None, [decided.note, f"memory was short: tiles of {tile} pixels used"]))
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
+                pass  # what the tiles held is free only when the error is
+            job = self.plan_less(job)
+            height, width = job.plan.tile_shape
+            short = f"memory was short: tiles of {height} x {width} pixels used, {job.batch} at once"
 
     def overlap(self, recipe: Recipe) -> int:
         """Return the context around a tile, in pixels."""
@@ -279,7 +283,18 @@ class Restorer:
             budget_bytes=memory_budget(recipe.memory, self.device), largest=LARGEST_TILE[self.device.type],
         )  # fmt: skip
         plan = plan_tiles(layout.height, layout.width, tile=choice.tile, halo=halo, multiple=multiple, blend=BLEND)
-        return Job(array, layout, recipe, seen, plan, choice.batch, decided, labels)
+        return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels)
+
+    def plan_less(self, job: Job) -> Job:
+        """Plan anew after memory ran out: fewer tiles at once, and when there is but one, smaller ones."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if job.batch > 1:
+            return replace(job, batch=job.batch // 4 or 1)
+        tile = smaller(job.tile)
+        return replace(
+            self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile), batch=1
+        )
 
     def run(self, job: Job, keep_residual: bool, note: str) -> Iterator[Step]:
         """Restore tile by tile, batch by batch; planes are written in place as their rows are finished."""
@@ -309,7 +324,8 @@ class Restorer:
         with torch.inference_mode(), without_denormals():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
                 restored = self.system.restorer(images, signals)
-            return restored.float().sub_(images)
+            change: Tensor = restored.float().sub_(images)
+            return change
 
     def conditions(self, job: Job) -> Callable[[list[tuple[int, Tile]], Output], Signals]:
         """Return what makes the signals of a batch: one vector for all tiles, or each tile's part of a map."""

@@ -30,8 +30,8 @@ PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
 WINDOW, STRIDE = 128, 32
 """Side and step of the windows of a quality map, in pixels."""
-CHUNK, MARGIN = 768, 96
-"""A quality map is computed in chunks of this side; the tower sees no farther than the margin."""
+CHUNK = 768
+"""A quality map is computed in chunks of this side."""
 
 Array = NDArray[np.float32]
 
@@ -128,7 +128,8 @@ class QualityMap:
     def type_labels(self) -> NDArray[np.uint8]:
         """The likeliest type that is present, counted from 1 in the order of the vocabulary; 0 for none."""
         likeliest = self.types.argmax(axis=0) + 1
-        return np.where(self.types.max(axis=0) >= PRESENT, likeliest, 0).astype(np.uint8)
+        labels: NDArray[np.uint8] = np.where(self.types.max(axis=0) >= PRESENT, likeliest, 0).astype(np.uint8)
+        return labels
 
     @property
     def condition(self) -> Array:
@@ -184,7 +185,7 @@ def grid(height: int, width: int, most: int) -> tuple[int, int]:
     """Choose how many crops stand side by side and below each other: as many as fit, at most ``most``."""
     rows, columns = math.ceil(height / CROP), math.ceil(width / CROP)
     while rows * columns > most:
-        if rows * width >= columns * height and rows > 1:
+        if columns == 1 or (rows > 1 and rows * width >= columns * height):
             rows -= 1
         else:
             columns -= 1
@@ -268,8 +269,8 @@ def quality_map(
     check_window(window, stride)
     maps = [plane_map(perceiver, array, p, layout, value_range, device, window, stride) for p in layout.planes()]
     stacked = [np.stack(parts, axis=1) for parts in zip(*maps, strict=True)]
-    shaped = [a.reshape(a.shape[0], *layout.stack_shape, *a.shape[2:]) for a in stacked]
-    return QualityMap(*shaped, stride=stride, window=window, shape=(layout.height, layout.width))
+    tiers, types, severities = (a.reshape(a.shape[0], *layout.stack_shape, *a.shape[2:]) for a in stacked)
+    return QualityMap(tiers, types, severities, stride, window, (layout.height, layout.width))
 
 
 def check_window(window: int, stride: int) -> None:
@@ -291,7 +292,7 @@ def plane_map(
     for top, left in chunks(cells, per_chunk):
         bottom, right = min(top + per_chunk, cells[0]), min(left + per_chunk, cells[1])
         box = (top * stride, left * stride, (bottom - top) * stride, (right - left) * stride)
-        image = surroundings(array, plane, layout, limits, device, box, (window - stride) // 2 + MARGIN)
+        image = surroundings(array, plane, layout, limits, device, box, (window - stride) // 2 + margin(perceiver))
         for whole, part in zip(out, read_windows(perceiver, image, window, stride), strict=True):
             whole[:, top:bottom, left:right] = part
     return out[0], out[1], out[2]
@@ -302,6 +303,11 @@ def chunks(cells: tuple[int, int], per_chunk: int) -> Iterator[tuple[int, int]]:
     for top in range(0, cells[0], per_chunk):
         for left in range(0, cells[1], per_chunk):
             yield top, left
+
+
+def margin(perceiver: Perceiver) -> int:
+    """Pixels around a chunk that make its features independent of where it was cut."""
+    return -(-perceiver.tower.reach // perceiver.multiple_of) * perceiver.multiple_of
 
 
 def surroundings(
@@ -328,7 +334,7 @@ def read_windows(perceiver: Perceiver, image: Tensor, window: int, stride: int) 
         levels = []
         for level, maps in enumerate(perceiver.tower(image[None])):
             scale = 2 ** (level + 1)
-            edge = MARGIN // scale
+            edge = margin(perceiver) // scale
             inner = maps[..., edge : maps.shape[-2] - edge, edge : maps.shape[-1] - edge]
             levels.append(pool_windows(inner, window // scale, stride // scale)[0])  # (2C, h, w)
         h, w = levels[0].shape[1:]

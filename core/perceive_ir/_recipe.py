@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -17,6 +19,8 @@ EVEN: Mapping[str, float] = {"low": 1.0, "medium": 1.0, "high": 1.0}
 """Strength per tier when the whole picture is treated alike."""
 SPARING: Mapping[str, float] = {"low": 1.0, "medium": 1.0, "high": 0.0}
 """Strength per tier when regions are treated apart: what is good stays."""
+LONGEST = 80
+"""Characters of a wrong value that a message repeats."""
 
 
 class Recipe(BaseModel):
@@ -24,32 +28,32 @@ class Recipe(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    model: str = Field("compact", description="Catalogue name or path of the weights.")
-    task: str | tuple[str, ...] = Field("auto", description="'auto' for all perceived damage, or one task or several.")
+    model: str = Field(default="compact", description="Catalogue name or path of the weights.")
+    task: str | tuple[str, ...] = Field(default="auto", description="'auto' for all perceived damage, or one task or several.")
     severity: Literal["auto"] | Severity = Field(
-        "auto", description="0..1 for the chosen task; with task 'auto' it scales what is perceived (0.5 = as perceived)."
+        default="auto", description="0..1 for the chosen task; with task 'auto' it scales what is perceived (0.5 = as perceived)."
     )
     handling: Literal["image", "region", "painted"] = Field(
-        "image", description="One condition for the picture, one per region, or one per painted label."
+        default="image", description="One condition for the picture, one per region, or one per painted label."
     )
     painted: Mapping[int, tuple[str, Severity]] = Field(
         default_factory=dict, description="Task and severity of each painted label."
     )
-    strength: Strength = Field(1.0, description="How much of the change is applied; 1 as restored, 0 as it was.")
+    strength: Strength = Field(default=1.0, description="How much of the change is applied; 1 as restored, 0 as it was.")
     tier_strength: Mapping[str, Strength] = Field(
         default_factory=lambda: dict(EVEN), description="Strength in regions of low, medium and high quality."
     )
     value_range: Literal["auto", "dtype", "percentile"] | tuple[float, float] = Field(
-        "auto", description="Which values count as black and white."
+        default="auto", description="Which values count as black and white."
     )
-    axes: str = Field("auto", description="Meaning of the array's axes, such as YXC or TZCYX.")
-    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field("auto", description="Side of a tile in pixels.")
+    axes: str = Field(default="auto", description="Meaning of the array's axes, such as YXC or TZCYX.")
+    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(default="auto", description="Side of a tile in pixels.")
     overlap: Literal["auto", "exact"] | Annotated[int, Field(ge=0)] = Field(
-        "auto", description="Context around a tile in pixels; 'exact' for all that the network sees."
+        default="auto", description="Context around a tile in pixels; 'exact' for all that the network sees."
     )
-    memory: Literal["auto"] | Annotated[float, Field(gt=0)] = Field("auto", description="Memory for tiles in GiB.")
-    device: str = Field("auto", description="cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="Number format of the network.")
+    memory: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default="auto", description="Memory for tiles in GiB.")
+    device: str = Field(default="auto", description="cpu, cuda, cuda:1 or mps.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Number format of the network.")
 
     @model_validator(mode="before")
     @classmethod
@@ -58,15 +62,20 @@ class Recipe(BaseModel):
             return {**values, "tier_strength": dict(SPARING)}
         return values
 
+    @field_validator("model", mode="before")
+    @classmethod
+    def _path_as_text(cls, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value
+
     @field_validator("task", mode="before")
     @classmethod
     def _known_tasks(cls, value: Any) -> Any:
-        names = tuple(value) if isinstance(value, list | tuple) else (value,)
+        names = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
         for name in names:
             if name not in TASKS and (name != "auto" or len(names) > 1):
-                raise ValueError(f"expected 'auto' or tasks out of {', '.join(TASKS)}, got {name!r}")
+                raise ValueError(f"expected 'auto' or tasks out of {', '.join(TASKS)}")
         if not names:
-            raise ValueError("expected 'auto' or at least one task, got none")
+            raise ValueError("expected 'auto' or at least one task")
         return names[0] if len(names) == 1 else tuple(dict.fromkeys(names))
 
     @field_validator("painted")
@@ -75,7 +84,7 @@ class Recipe(BaseModel):
         for label, (task, _) in value.items():
             if task not in TASKS:
                 raise ValueError(f"label {label}: expected a task out of {', '.join(TASKS)}, got {task!r}")
-        return dict(value)
+        return dict(sorted(value.items()))
 
     @field_validator("tier_strength")
     @classmethod
@@ -88,14 +97,14 @@ class Recipe(BaseModel):
     @field_validator("value_range")
     @classmethod
     def _rising(cls, value: str | tuple[float, float]) -> str | tuple[float, float]:
-        if isinstance(value, tuple) and not value[0] < value[1]:
-            raise ValueError(f"expected (low, high) with low < high, got {value}")
+        if isinstance(value, tuple) and not (value[0] < value[1] and math.isfinite(value[1] - value[0])):
+            raise ValueError("expected finite (low, high) with low < high")
         return value
 
     @field_validator("axes", mode="after")
     @classmethod
     def _upper_case(cls, value: str) -> str:
-        return value if value == "auto" else value.upper()
+        return "auto" if value.lower() == "auto" else value.upper()
 
     def __hash__(self) -> int:
         return hash(self.model_dump_json())
@@ -148,8 +157,9 @@ def one_line(error: ValidationError) -> str:
     if mistake["type"] == "extra_forbidden":
         return f"unknown recipe field {name!r}; known fields: {', '.join(Recipe.model_fields)}"
     reasons = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["loc"][:1] == mistake["loc"][:1]]
-    given = mistake["input"]
-    return f"{name}: {'; or '.join(dict.fromkeys(reasons))} (got {given!r})"
+    given = " ".join(repr(mistake["input"]).split())
+    given = given if len(given) <= LONGEST else given[:LONGEST] + "…"
+    return f"{name}: {'; or '.join(dict.fromkeys(reasons))} (got {given})"
 
 
 def command_words(name: str, value: Any) -> list[str]:

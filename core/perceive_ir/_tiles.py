@@ -1,9 +1,7 @@
 """Large planes in tiles: where they lie, how they blend, how large they may be, and how their residuals add up.
 
-Neighbouring tiles overlap by at least twice the halo. In the middle of each overlap one hands over to the other along
-a linear ramp, so that every pixel which a tile contributes lies at least ``halo - blend`` pixels from any edge of the
-tile that is not an edge of the image. All tiles of a plan have one size, and start at multiples of what the network
-demands.
+Neighbours overlap by at least twice the halo and hand over to each other along a linear ramp in the middle of it, so
+that every pixel which a tile contributes lies at least ``halo - blend`` pixels from any edge inside the image.
 """
 
 from __future__ import annotations
@@ -75,9 +73,9 @@ class TilePlan:
 
     def read(self, tile: Tile) -> tuple[slice, slice]:
         """Return the rows and columns of the image under a tile; what is missing at its end is to be padded."""
+        top, left = tile.y.start, tile.x.start
         height, width = self.tile_shape
-        bottom, right = min(tile.y.start + height, self.height), min(tile.x.start + width, self.width)
-        return slice(tile.y.start, bottom), slice(tile.x.start, right)
+        return slice(top, min(top + height, self.height)), slice(left, min(left + width, self.width))
 
     def finished(self, row: int) -> int:
         """Return how many rows of the image are final after a row of tiles: no later tile contributes to them."""
@@ -101,10 +99,10 @@ def plan_tiles(height: int, width: int, *, tile: int, halo: int, multiple: int, 
         Half the width of the ramp between neighbours; not more than `halo` counts.
     """
     check_tile(tile)
-    for name, value in (("height", height), ("width", width), ("multiple", multiple)):
-        _check_number(name, value, 1)
-    for name, value in (("overlap", halo), ("blend", blend)):
-        _check_number(name, value, 0)
+    for name, value, least in (("height", height, 1), ("width", width, 1), ("multiple", multiple, 1)):
+        _check_number(name, value, least)
+    _check_number("overlap", halo, 0)
+    _check_number("blend", blend, 0)
     tile_height, ys = _spans(height, tile, halo, multiple, blend)
     tile_width, xs = _spans(width, tile, halo, multiple, blend)
     padded = (_round_up(height, multiple), _round_up(width, multiple))

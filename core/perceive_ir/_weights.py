@@ -77,7 +77,7 @@ def load_system(path: str | Path) -> tuple[System, Card]:
         with torch.device("meta"):
             system = System(SystemConfig.from_dict(json.loads(about["config"])))
         card = Card(**json.loads(about["card"]), digest=digest)
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{path} describes a model that this version cannot build: {error}") from error
     return fill(system, tensors, path), card
 
@@ -86,7 +86,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read all tensors and the metadata."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})  # noqa: SIM118
+            return {name: file.get_tensor(name) for name in file.keys()}, dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file ({error}); get it again") from error
 
@@ -131,7 +131,15 @@ def write_atomically(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~current_umask())
         os.replace(temporary, path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def current_umask() -> int:
+    """Return the permissions that new files lack; `mkstemp` would let nobody else read them."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

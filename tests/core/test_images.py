@@ -251,7 +251,7 @@ def test_a_sample_is_bounded_for_long_and_thin_planes_too(shape):
 
 
 def test_a_sample_sees_all_channels_and_both_fields():
-    stack = np.zeros((70, 2, 8, 8), np.uint16)
+    stack = np.zeros((64, 2, 8, 8), np.uint16)
     stack[:, 1] = 1000
     interlaced = np.zeros((4000, 4000), np.uint16)
     interlaced[1::2] = 1000
@@ -307,6 +307,12 @@ def test_colour_floats_inside_0_and_1_keep_that_range():
     assert find_range(array, parse_layout(array.shape)) == (0, 1)
     array[0, 0] = 1.5
     assert find_range(array, parse_layout(array.shape)) == (0.25, 1.5)
+
+
+def test_the_width_of_a_range_is_a_number_however_far_apart_the_values_are():
+    array = np.array([[-1.7e308, 0], [1, 1.7e308]])
+    lo, hi = find_range(array, parse_layout(array.shape))
+    assert 1.7e308 < hi - lo < np.inf
 
 
 def test_alpha_does_not_count():
@@ -507,6 +513,13 @@ def test_a_grey_residual_is_the_mean_of_the_channels():
     plane = residual_to_plane(residual.bfloat16(), colour=True)
     assert (plane.shape, plane.dtype, plane.flags.c_contiguous) == ((2, 4, 3), np.float32, True)
     np.testing.assert_array_equal(plane[0, 0], [1, 2, 6])
+
+
+def test_a_residual_outlives_the_buffer_that_it_came_from():
+    buffer = torch.ones(3, 1, 1)
+    plane = residual_to_plane(buffer, colour=True)
+    buffer.zero_()
+    assert (plane == 1).all()
 
 
 def test_the_input_is_never_written_to():

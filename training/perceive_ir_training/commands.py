@@ -1,4 +1,4 @@
-"""The command ``perceive-ir train``."""
+"""The commands ``perceive-ir train`` and ``perceive-ir benchmark quality``."""
 
 import sys
 from pathlib import Path
@@ -27,3 +27,24 @@ def train(
         terms = "  ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
         sys.stdout.write(f"step {progress.step}  {progress.minutes:.1f} min  rate {progress.rate:.2e}  {terms}\n")
         sys.stdout.flush()
+
+
+def benchmark_quality(
+    data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="Folder with validation sets.")],
+    model: Annotated[str, typer.Option(help="Catalogue name or path of the weights.")] = "compact",
+    only: Annotated[list[str] | None, typer.Option(help="Sets whose name begins so; repeatable.")] = None,
+    classical: Annotated[bool, typer.Option(help="Also run non-local means where noise is removed.")] = True,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Measure PSNR before and after on validation sets, automatically and with the task given; prints Markdown."""
+    from perceive_ir import load
+    from perceive_ir_training.quality import measure, sets_in, table
+
+    restorer = load(model, device=device)
+    scores = []
+    for found in sets_in(data):
+        if only and not found.name.startswith(tuple(only)):
+            continue
+        scores.append(measure(restorer, found, classical=classical))
+        sys.stderr.write(f"{found.name}: {scores[-1].before:.2f} -> {scores[-1].auto:.2f} dB\n")
+    sys.stdout.write(table(scores) + "\n")

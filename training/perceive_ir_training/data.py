@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,19 @@ class Picture:
     name: str
     pixels: NDArray[np.uint8]
     grey: bool
+    microscopy: bool = False
+
+
+@dataclass(frozen=True)
+class Crops:
+    """Random crops of clean pictures."""
+
+    pixels: Tensor
+    """(B, 3, S, S) in [0, 1]."""
+    grey: Tensor
+    """(B,): the three channels are equal."""
+    microscopy: NDArray[np.bool_]
+    """(B,): not a photograph, so no weather and no darkness."""
 
 
 @dataclass(frozen=True)
@@ -34,16 +47,19 @@ class Pictures:
     photos: tuple[Picture, ...]
     microscopy: tuple[Picture, ...] = ()
 
-    def draw(self, count: int, size: int, microscopy: float, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw random crops, flipped and turned: (B, 3, S, S) in [0, 1], and which of them are grey (B,)."""
-        crops, grey = [], []
+    def draw(self, count: int, size: int, microscopy: float, random: np.random.Generator) -> Crops:
+        """Draw random crops, flipped and turned."""
+        chosen = []
         for _ in range(count):
             group = self.microscopy if self.microscopy and random.random() < microscopy else self.photos
-            picture = group[random.integers(len(group))]
-            crops.append(crop(picture.pixels, size, random))
-            grey.append(picture.grey)
-        stacked = torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float().div_(255)
-        return stacked.contiguous(memory_format=torch.channels_last), torch.tensor(grey)
+            chosen.append(group[random.integers(len(group))])
+        squares = np.stack([crop(picture.pixels, size, random) for picture in chosen])
+        pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(255)
+        return Crops(
+            pixels.contiguous(memory_format=torch.channels_last),
+            torch.tensor([picture.grey for picture in chosen]),
+            np.array([picture.microscopy for picture in chosen]),
+        )
 
 
 def load_pictures(root: str | Path, *, held_back: bool = False, smallest: int = 64) -> Pictures:
@@ -65,7 +81,16 @@ def load_pictures(root: str | Path, *, held_back: bool = False, smallest: int = 
     groups = [read_folder(folder, held_back, smallest) for folder in folders if folder.is_dir()]
     if not groups or not groups[0]:
         raise ValueError(f"no pictures under {root}; expected photos/ (and microscopy/) with PNG, WebP, JPEG or TIFF")
-    return Pictures(*groups)
+    photos, *microscopy = groups
+    return Pictures(photos, tuple(m for group in microscopy for p in group for m in as_microscopy(p)))
+
+
+def as_microscopy(picture: Picture) -> tuple[Picture, ...]:
+    """Show a micrograph as stored, and stretched by percentiles as a picture of more than 8 bits is shown."""
+    low, high = np.percentile(picture.pixels, (0.1, 99.9))
+    stretched = (picture.pixels - low) * (255 / max(high - low, 1.0))
+    kept = replace(picture, microscopy=True)
+    return kept, replace(kept, pixels=stretched.clip(0, 255).round().astype(np.uint8))
 
 
 def read_folder(folder: Path, held_back: bool, smallest: int) -> tuple[Picture, ...]:
@@ -105,5 +130,5 @@ def shrink(pictures: Sequence[Picture], longest: int) -> tuple[Picture, ...]:
     for picture in pictures:
         image = Image.fromarray(picture.pixels)
         image.thumbnail((longest, longest), Image.Resampling.BOX)
-        small.append(Picture(picture.name, np.asarray(image), picture.grey))
+        small.append(replace(picture, pixels=np.asarray(image)))
     return tuple(small)

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from perceive_ir._weights import Card, load_system, save_system
-from perceive_ir.degradations import Mixture
 from perceive_ir.networks import Signals, System
 from perceive_ir_training.config import StageConfig, TrainConfig
 from perceive_ir_training.data import Pictures, load_pictures, shrink
 from perceive_ir_training.losses import perceiver_loss
-from perceive_ir_training.sampling import draw_batch, draw_severities
+from perceive_ir_training.sampling import draw_batch, draw_mixture, draw_severities
 
 
 @dataclass(frozen=True)
@@ -144,20 +143,19 @@ def perceiver_batch(
     settings, mix = config.perceiver, config.mix
     pairs, small = settings.batch * 2 // 5, settings.batch // 5
     size = settings.patch
-    wide, grey = pictures.draw(pairs, 2 * size, mix.microscopy, random)
-    wide = wide[:, :, :size]
-    little, little_grey = thumbnails.draw(small, size, mix.microscopy, random)
+    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random)
+    wide = replace(wide, pixels=wide.pixels[:, :, :size])
+    little = thumbnails.draw(small, size, mix.microscopy, random)
     rows = []
-    for clean, is_grey in ((wide, grey), (little, little_grey)):
-        severities = draw_severities(len(clean), mix, random)
-        severities *= random.choice([1.0, 0.3, 0.1, 0.0], size=(len(clean), 1), p=[0.6, 0.15, 0.1, 0.15]).astype(np.float32)
-        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+    for group in (wide, little):
+        severities = draw_severities(group.microscopy, mix, random)
+        scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
+        severities *= scale.astype(np.float32)
         true = torch.from_numpy(severities)
-        mixture = Mixture.draw(tuple(clean.shape), true > 0, generator, grey=is_grey)
-        rows.append((mixture.apply(clean, true), true))
-    (wide, wide_true), (little, little_true) = rows
-    crops = torch.stack(wide.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
-    images = torch.cat([crops, little])
+        rows.append((draw_mixture(group, severities, random).apply(group.pixels, true), true))
+    (damaged, wide_true), (shrunk, little_true) = rows
+    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
+    images = torch.cat([crops, shrunk])
     true = torch.cat([wide_true.repeat_interleave(2, dim=0), little_true])
     return [images, true, torch.arange(len(images)) >= len(crops)]
 

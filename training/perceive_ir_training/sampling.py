@@ -16,9 +16,11 @@ from torch import Tensor
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations import Mixture
 from perceive_ir_training.config import MixConfig
-from perceive_ir_training.data import Pictures
+from perceive_ir_training.data import Crops, Pictures
 
 Severities = NDArray[np.float32]
+OF_A_MICROSCOPE = ("noise", "blur", "jpeg", "lowres")
+"""Types of damage that a micrograph can have."""
 
 
 @dataclass(frozen=True)
@@ -32,16 +34,17 @@ class Batch:
     clean: Tensor
 
 
-def draw_severities(count: int, mix: MixConfig, random: np.random.Generator) -> Severities:
-    """Draw the true damage of each sample: none, one type, or two to three."""
+def draw_severities(microscopy: NDArray[np.bool_], mix: MixConfig, random: np.random.Generator) -> Severities:
+    """Draw the true damage of each sample (N,): none, one type, or two to three."""
     odds = np.array([mix.weights.get(t, 1.0) for t in TYPES])
-    odds = odds / odds.sum()
-    severities = np.zeros((count, len(TYPES)), np.float32)
-    for row in severities:
+    fewer = odds * [t in OF_A_MICROSCOPE for t in TYPES]
+    severities = np.zeros((len(microscopy), len(TYPES)), np.float32)
+    for row, is_microscopy in zip(severities, microscopy, strict=True):
         if random.random() < mix.clean:
             continue
         number = int(random.integers(2, 4)) if random.random() < mix.several else 1
-        types = random.choice(len(TYPES), number, replace=False, p=odds)
+        chances = fewer if is_microscopy else odds
+        types = random.choice(len(TYPES), number, replace=False, p=chances / chances.sum())
         row[types] = random.uniform(0.03, 1.0, number) * (1.0 if number == 1 else 0.75)
     return severities
 
@@ -65,12 +68,17 @@ def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple
 
 def draw_batch(pictures: Pictures, count: int, size: int, mix: MixConfig, random: np.random.Generator) -> Batch:
     """Draw clean crops, damage them, and make the target that belongs to what is told."""
-    clean, grey = pictures.draw(count, size, mix.microscopy, random)
-    true = draw_severities(count, mix, random)
+    crops = pictures.draw(count, size, mix.microscopy, random)
+    clean, true = crops.pixels, draw_severities(crops.microscopy, mix, random)
     told, remaining = tell(true, mix, random)
-    generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-    severities = torch.from_numpy(true)
-    mixture = Mixture.draw(tuple(clean.shape), severities > 0, generator, grey=grey)
-    damaged = mixture.apply(clean, severities)
+    mixture = draw_mixture(crops, true, random)
+    damaged = mixture.apply(clean, torch.from_numpy(true))
     target = mixture.apply(clean, torch.from_numpy(remaining)) if remaining.any() else clean
-    return Batch(damaged, target, torch.from_numpy(told), severities, clean)
+    return Batch(damaged, target, torch.from_numpy(told), torch.from_numpy(true), clean)
+
+
+def draw_mixture(crops: Crops, severities: Severities, random: np.random.Generator) -> Mixture:
+    """Draw the random part of the damage of a batch."""
+    generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+    shape = tuple(crops.pixels.shape)
+    return Mixture.draw(shape, torch.from_numpy(severities > 0), generator, grey=crops.grey)

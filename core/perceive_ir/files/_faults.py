@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,5 +72,5 @@ def writing(path: Path) -> Iterator[None]:
     try:
         with quiet():
             yield
-    except (OSError, MemoryError, RuntimeError) as error:
+    except (OSError, MemoryError, RuntimeError, struct.error) as error:
         raise ImageFileError(one_line(f"{path} cannot be written: {reason(error)}")) from error

@@ -21,7 +21,6 @@ class TiffMeta:
     native_axes: str = ""
     """Axes as stored; ``S`` are samples of a pixel. ``Picture.axes`` has them last and calls them ``C``."""
     photometric: str = "minisblack"
-    planar: bool = False
     extrasamples: tuple[int, ...] = ()
     compression: str = "NONE"
     predictor: bool = False

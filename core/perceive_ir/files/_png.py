@@ -31,7 +31,7 @@ def read_png(path: Path) -> tuple[NDArray[Any], Meta, tuple[str, ...]]:
     if b"acTL" in names:
         raise ImageFileError(one_line(f"{path} is an animation; save its frames as single pictures or as a TIFF stack"))
     depth, colour = content[24], content[25]
-    pixels, note = _usual(imagecodecs.png_decode(content), depth, colour, b"tRNS" in names)
+    pixels, note = _usual(imagecodecs.png_decode(_essential(content)), depth, colour, b"tRNS" in names)
     return pixels, _meta(chunks), note
 
 
@@ -60,16 +60,30 @@ def has_text(chunks: Iterable[Chunk]) -> bool:
 
 
 def _chunks(content: bytes, path: Path) -> Iterator[Chunk]:
-    """Name and content of every chunk; pixels are left out."""
-    at = 8
-    while at + 12 <= len(content):
-        (length,) = struct.unpack_from(">I", content, at)
-        name = content[at + 4 : at + 8]
-        if name == b"IEND":
-            return
-        yield name, b"" if name == b"IDAT" else content[at + 8 : at + 8 + length]
-        at += 12 + length
-    raise ImageFileError(one_line(f"{path} cannot be read: it is truncated"))
+    """Name and content of every chunk whose checksum is right; pixels are left out."""
+    name = b""
+    for name, start, end in _places(content):
+        body = content[start + 8 : end - 4]
+        if name != b"IDAT" and content[end - 4 : end] == struct.pack(">I", zlib.crc32(name + body)):
+            yield name, body
+    if name != b"IEND":
+        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated"))
+
+
+def _places(content: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Name, start and end of every chunk up to ``IEND``: length, name, content, checksum."""
+    start, name = 8, b""
+    while start + 12 <= len(content) and name != b"IEND":
+        (length,) = struct.unpack_from(">I", content, start)
+        name, end = content[start + 4 : start + 8], start + 12 + length
+        yield name, start, end
+        start = end
+
+
+def _essential(content: bytes) -> bytes:
+    """The file without the chunks that do not change its pixels: libpng prints its doubts about them."""
+    kept = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
+    return content[:8] + b"".join(content[start:end] for name, start, end in _places(content) if name in kept)
 
 
 def _usual(pixels: NDArray[Any], depth: int, colour: int, transparent: bool) -> tuple[NDArray[Any], tuple[str, ...]]:

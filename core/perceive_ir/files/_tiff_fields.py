@@ -39,8 +39,8 @@ def fields(tif: tifffile.TiffFile, flavour: str) -> dict[str, Any]:
 
 
 def without_planes(old: dict[str, Any]) -> dict[str, Any]:
-    """What still holds if the number of planes or channels is another one."""
-    bound = (
+    """What still holds if the shape or the type is another one."""
+    planes = (
         "Labels",
         "LUTs",
         "Ranges",
@@ -53,6 +53,7 @@ def without_planes(old: dict[str, Any]) -> dict[str, Any]:
         "DimensionOrder",
         "axes",
     )
+    bound = (*planes, "min", "max", "SignificantBits")
     return {key: value for key, value in old.items() if key not in bound}
 
 

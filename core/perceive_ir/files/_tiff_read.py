@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _TAGS = (269, 271, 272, 306, 315, 316, 33432, 700, 33550, 33922, 34264, 34735, 3
 _EXIF_IFD, _ICC, _XRESOLUTION, _YRESOLUTION, _UNIT, _ORIENTATION = 34665, 34675, 282, 283, 296, 274
 _JPEG = (6, 7)
 _CENTIMETRES_PER_INCH = 2.54
+_FATAL = re.compile(r"TiffPages @|corrupted|failed to reshape|TiffTag (25[6-9]|262|27[3789]|284|317|32[0-5]|33[89]) ")
 _SMALL = 2**20
 _BEST_PACKING = {1: 1, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
 """How many times smaller data can get: uncompressed, LZW, deflate, PackBits."""
@@ -42,7 +44,7 @@ def read_tiff(path: Path, records: list[logging.LogRecord]) -> tuple[NDArray[Any
         notes = _left_out(tif, series)
         data = _mapped(path, tif, series)
         meta = _meta(tif, series, page)
-    notes += tuple(f"tifffile: {one_line(record.getMessage())[:160]}" for record in records[:2])
+    notes += _doubts(records, path)
     data, axes, meta, note = _usual(data, meta)
     return data, axes, meta, notes + note
 
@@ -62,6 +64,8 @@ def _refuse(series: tifffile.TiffPageSeries, page: tifffile.TiffPage, path: Path
         raise ImageFileError(one_line(f"{path} has {photometric.name} colours; convert it to RGB or grey first"))
     if series.dtype is None or series.dtype.kind not in "biuf":
         raise ImageFileError(one_line(f"{path} has pixels of type {series.dtype}; convert them to numbers first"))
+    if not isinstance(page.bitspersample, int):
+        raise ImageFileError(one_line(f"{path} has samples of {page.bitspersample} bits; convert them to equal ones"))
     if 0 in series.shape:
         raise ImageFileError(one_line(f"{path} holds no pixels: its shape is {series.shape}"))
     if not _is_whole(series, page):
@@ -84,6 +88,14 @@ def _is_whole(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
 
 def _end(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
     return max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+
+
+def _doubts(records: list[logging.LogRecord], path: Path) -> tuple[str, ...]:
+    """What tifffile found strange; an error where pages or what describes the pixels are lost."""
+    doubts = [one_line(record.getMessage())[:160] for record in records]
+    if any(_FATAL.search(doubt) for doubt in doubts):
+        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated or damaged"))
+    return tuple(f"tifffile: {doubt}" for doubt in doubts[:2])
 
 
 def _left_out(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> tuple[str, ...]:
@@ -118,7 +130,6 @@ def _meta(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page: tifffil
         flavour=flavour,
         native_axes=series.axes,
         photometric=tifffile.PHOTOMETRIC(page.photometric).name.lower(),
-        planar=page.planarconfig == 2,
         extrasamples=tuple(int(sample) for sample in page.extrasamples),
         compression=tifffile.COMPRESSION(page.compression).name,
         predictor=page.predictor != 1,
@@ -176,11 +187,15 @@ def is_inverted(tiff: TiffMeta, data: NDArray[Any]) -> bool:
 
 
 def our_axes(native: str) -> str:
-    """Samples are the last axis and called ``C``; channels beside samples are called ``I`` or ``Q``."""
-    if "S" not in native:
-        return native
-    free = next(letter for letter in "IQ" if letter not in native)
-    return native.replace("C", free).replace("S", "") + "C"
+    """Each letter once: samples are the last axis and called ``C``; channels beside them and unnamed axes move on."""
+    taken = set("YXC" if "S" in native else "YX")
+    letters = ""
+    for letter in native.replace("S", ""):
+        if letter in taken and letter not in "YX":
+            letter = next(free for free in "IQJKLMNOUVW" if free not in taken and free not in native)
+        taken.add(letter)
+        letters += letter
+    return letters + "C" * ("S" in native)
 
 
 def _coloured(data: NDArray[Any], colormap: NDArray[np.uint16]) -> NDArray[Any]:

@@ -50,6 +50,8 @@ def plan(
     compression, note = _compression(old)
     options |= compression | _page_options(old, meta)
     options |= _size_options(array, flavour, old)
+    if flavour == "imagej" and _is_big(array):  # read by its first page alone, so all pixels lie in one piece
+        options = {key: value for key, value in options.items() if key not in ("compression", "predictor", "tile")}
     options |= _text_options(flavour, kept, native, old.text if flavour == "plain" else None, description)
     if meta.exif is not None and meta.tiff is None:
         notes += ("of the EXIF only the orientation is kept in a TIFF",)
@@ -135,14 +137,17 @@ def _page_options(old: TiffMeta, meta: Meta) -> Options:
 
 
 def _size_options(array: NDArray[Any], flavour: str, old: TiffMeta) -> Options:
-    """BigTIFF where 32-bit offsets may not reach; ImageJ reads its own huge files by the first page alone."""
-    big = math.prod(array.shape) * array.itemsize > _BIG
+    """BigTIFF where 32-bit offsets may not reach; ImageJ has its own way."""
     return {
         "byteorder": old.byteorder,
         "imagej": flavour == "imagej",
         "ome": flavour == "ome",
-        "bigtiff": flavour != "imagej" and (old.bigtiff or big),
+        "bigtiff": flavour != "imagej" and (old.bigtiff or _is_big(array)),
     }
+
+
+def _is_big(array: NDArray[Any]) -> bool:
+    return math.prod(array.shape) * array.itemsize > _BIG
 
 
 def _text_options(

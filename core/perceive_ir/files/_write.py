@@ -17,6 +17,7 @@ from perceive_ir.files._faults import one_line, writing
 from perceive_ir.files._picture import Meta, Picture
 from perceive_ir.files._pillow import encode_jpeg, encode_webp
 from perceive_ir.files._png import encode_png, has_text
+from perceive_ir.files._tiff_read import our_axes
 from perceive_ir.files._tiff_write import holds_ome, write_tiff
 
 SUFFIXES = {
@@ -152,7 +153,7 @@ def _axes(array: NDArray[Any], like: Picture | None) -> str:
         return like.axes[:-1]
     if array.ndim == 3 and array.shape[-1] in (3, 4):
         return "YXC"
-    return "Q" * (array.ndim - 2) + "YX"
+    return our_axes("Q" * (array.ndim - 2) + "YX")
 
 
 def _check_array(array: NDArray[Any], axes: str) -> None:

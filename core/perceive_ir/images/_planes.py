@@ -88,10 +88,10 @@ def _box(plane: torch.Tensor) -> torch.Tensor:
 
 
 def residual_to_plane(residual: torch.Tensor, colour: bool) -> NDArray[np.float32]:
-    """Turn a residual (3, h, w) into (h, w, 3), or for grey planes into (h, w), the mean of the channels."""
+    """Turn a residual (3, h, w) into a new (h, w, 3), or for grey planes into (h, w), the mean of the channels."""
     residual = residual.detach().float()
     plane = residual.permute(1, 2, 0) if colour else residual.mean(dim=0)
-    return plane.contiguous().cpu().numpy()
+    return plane.clone(memory_format=torch.contiguous_format).cpu().numpy()
 
 
 def residual_dtype(dtype: np.dtype[Any] | type | str) -> np.dtype[Any]:

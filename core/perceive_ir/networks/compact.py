@@ -41,9 +41,11 @@ class ResidualBlock(nn.Module):
         self.second = nn.Conv2d(width, width, 3, padding=1)
         nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
         nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(cast(Tensor, self.second.bias))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.second(F.relu(self.first(x), inplace=True))
+        change: Tensor = self.second(F.relu(self.first(x), inplace=True))
+        return x + change
 
 
 def blocks(width: int, count: int) -> nn.Sequential:
@@ -81,7 +83,7 @@ class Compact(nn.Module):
         for level, n in enumerate(config.decoder_blocks):
             convolutions[level] += 2 * n
         convolutions[0] += 2  # enter and leave
-        inside = sum(n * 2 ** (level + 1) for level, n in enumerate(convolutions))
+        inside: int = sum(n * 2 ** (level + 1) for level, n in enumerate(convolutions))
         return inside + 2 ** len(config.widths)  # a pixel may sit at any place in its latent cell
 
     @property

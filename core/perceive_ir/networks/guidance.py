@@ -73,7 +73,8 @@ class ConditionEmbedding(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(types, width), nn.GELU(), nn.Linear(width, width))
 
     def forward(self, condition: Tensor) -> Tensor:
-        return self.mlp(condition.movedim(1, -1)).movedim(-1, 1)
+        z: Tensor = self.mlp(condition.movedim(1, -1))
+        return z.movedim(-1, 1)
 
 
 class PGM(nn.Module):
@@ -93,7 +94,7 @@ class PGM(nn.Module):
         z = z[:, :, None, None] if z.ndim == 2 else z
         z = z.movedim(1, -1)  # (B, h, w, D)
         known = z.new_zeros(z.shape[0], self.semantic) if semantic is None else self.normalise(semantic)
-        known = known[:, None, None, :].expand(-1, z.shape[1], z.shape[2], -1)
+        known = known[:, None, None, :].expand(*z.shape[:3], -1)  # one picture's F for all its tiles
         affine = self.leave(F.gelu(self.enter(torch.cat([known, z], dim=-1))))
         gamma, beta = affine.movedim(-1, 1).chunk(2, dim=1)
         return gamma, beta
@@ -147,7 +148,8 @@ class PGCA(nn.Module):
         """Attend: (B, C, H, W) twice -> (B, C, H, W)."""
         query = self.query(self.norm_y(guided))
         key, value = self.key_value(self.norm_x(plain)).chunk(2, dim=1)
-        return self.project(attend_channels(query, key, value, self.temperature))
+        attended: Tensor = self.project(attend_channels(query, key, value, self.temperature))
+        return attended
 
 
 def attend_channels(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor) -> Tensor:
@@ -174,4 +176,5 @@ class ChannelNorm(nn.Module):
         self.norm = nn.LayerNorm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(x.movedim(1, -1)).movedim(-1, 1)
+        normed: Tensor = self.norm(x.movedim(1, -1))
+        return normed.movedim(-1, 1)

@@ -51,7 +51,8 @@ class MDTA(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         query, key, value = self.query_key_value(x).chunk(3, dim=1)
-        return self.project(attend_channels(query, key, value, self.temperature))
+        attended: Tensor = self.project(attend_channels(query, key, value, self.temperature))
+        return attended
 
 
 class GDFN(nn.Module):
@@ -65,7 +66,8 @@ class GDFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         open_, value = self.enter(x).chunk(2, dim=1)
-        return self.leave(F.gelu(open_) * value)
+        out: Tensor = self.leave(F.gelu(open_) * value)
+        return out
 
 
 class TransformerBlock(nn.Module):
@@ -79,7 +81,8 @@ class TransformerBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attention(self.norm1(x))
-        return x + self.feed_forward(self.norm2(x))
+        out: Tensor = x + self.feed_forward(self.norm2(x))
+        return out
 
 
 class EnhancedBlock(nn.Module):
@@ -93,7 +96,8 @@ class EnhancedBlock(nn.Module):
 
     def forward(self, plain: Tensor, guided: Tensor) -> Tensor:
         x = self.attention(guided, plain) + guided
-        return x + self.feed_forward(self.norm(x))
+        out: Tensor = x + self.feed_forward(self.norm(x))
+        return out
 
 
 class GuidedLevel(nn.Module):
@@ -167,7 +171,8 @@ class Restormer(nn.Module):
         for level in reversed(range(len(self.decoder))):
             x = self.merge[level](torch.cat([self.up[level](x), skips[level]], dim=1))
             x = self.decoder[level](x, guide)
-        return image + self.leave(self.refine(x))
+        residual: Tensor = self.leave(self.refine(x))
+        return image + residual
 
 
 def down(channels: int, out: int) -> nn.Sequential:

@@ -42,7 +42,8 @@ class SystemConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SystemConfig:
         """Read a config back from JSON."""
-        return from_known_keys(cls, values)
+        config: SystemConfig = from_known_keys(cls, values)
+        return config
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON."""

@@ -79,6 +79,12 @@ class Tower(nn.Module):
             )
             previous = width
         self.stages = nn.ModuleList(stages)
+        self.config = config
+
+    @property
+    def reach(self) -> int:
+        """Pixels that the deepest feature sees to each side of its own 16: 3x3 convolutions at every level."""
+        return sum((1 + 2 * count) * 2 ** (level + 1) for level, count in enumerate(self.config.blocks))
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         x, maps = image * 2 - 1, []
@@ -106,7 +112,7 @@ class Perceiver(nn.Module):
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures as an ``open_clip`` model does: (B, 3, H, W) -> (B, D)."""
-        embedding = self.project(self.join(self.semantics(image)))
+        embedding: Tensor = self.project(self.join(self.semantics(image)))
         return F.normalize(embedding, dim=-1) if normalize else embedding
 
     def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -115,7 +121,8 @@ class Perceiver(nn.Module):
 
     def join(self, semantics: Sequence[Tensor]) -> Tensor:
         """Concatenate and normalise F_1 .. F_4 for the readouts."""
-        return self.normalise(torch.cat(list(semantics), dim=-1))
+        joined: Tensor = self.normalise(torch.cat(list(semantics), dim=-1))
+        return joined
 
     def read(self, semantics: Sequence[Tensor]) -> Reading:
         """Read tiers, types and severities off pooled features."""
@@ -147,7 +154,7 @@ class CFE(nn.Module):
 
 
 class CFEStem(nn.Module):
-    """The image side of the paper's CFE: two residual convolution blocks and a global average, (B, 3, H, W) -> (B, C)."""
+    """The image side of the paper's CFE: two residual convolution blocks, then a global average: (B, 3, H, W) -> (B, C)."""
 
     def __init__(self, width: int = 64) -> None:
         super().__init__()
@@ -159,7 +166,8 @@ class CFEStem(nn.Module):
         )
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.body(image).mean(dim=(2, 3))
+        features: Tensor = self.body(image)
+        return features.mean(dim=(2, 3))
 
 
 def pool(maps: Tensor) -> Tensor:

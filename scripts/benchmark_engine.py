@@ -1,0 +1,211 @@
+"""Measure the engine: speed beside the bare network and beside other networks, memory and time of large pictures.
+
+    python scripts/benchmark_engine.py speed      # medians of interleaved runs, one process
+    python scripts/benchmark_engine.py memory     # peak memory above the caller's arrays, one process per size
+    python scripts/benchmark_engine.py start      # import and load times, best of three fresh processes
+
+Networks other than compact have random weights here: only their speed is measured.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+SIZES = {"512²": (512, 512), "1 MP": (1024, 1024), "4 MP": (2048, 2048)}
+RECIPE = {"task": "denoise", "severity": 0.4}
+
+
+def picture(height: int, width: int) -> object:
+    """Make a noisy uint8 picture."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    return random.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def timed(run: Callable[[], object]) -> float:
+    """Seconds that a call takes."""
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+    """Median seconds of each call, the calls taken in turn after one warm-up."""
+    for run in runs.values():
+        run()
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(repeats):
+        for name, run in runs.items():
+            times[name].append(timed(run))
+    return {name: median(values) for name, values in times.items()}
+
+
+def bare(restorer: object, image: object) -> Callable[[], object]:
+    """Return a call of the network alone on the tiles that the engine would cut."""
+    import torch
+
+    from perceive_ir._recipe import make_recipe
+    from perceive_ir.images import parse_layout
+
+    recipe = make_recipe(**RECIPE)
+    layout = parse_layout(image.shape)
+    seen = restorer.perceive(image)
+    from perceive_ir import _decision as decision
+
+    decided = decision.decide(recipe, seen)
+    job = restorer.plan(image, layout, recipe, seen, decided)
+    signals = restorer.conditions(job)([], None)
+    full, rest = divmod(job.plan.count, job.batch)
+    batches = [job.batch] * full + ([rest] if rest else [])
+    tiles = [torch.rand(n, 3, *job.plan.tile_shape).to(memory_format=torch.channels_last) for n in batches]
+
+    def run() -> None:
+        for batch in tiles:
+            restorer.residuals(batch, signals)
+
+    return run
+
+
+def others() -> dict[str, Callable[[], object]]:
+    """Two networks that people use, from spandrel, on 512²."""
+    import torch
+    from spandrel.architectures.DRUNet import DRUNet
+    from spandrel.architectures.NAFNet import NAFNet
+
+    image = torch.rand(1, 3, 512, 512).to(memory_format=torch.channels_last)
+    nets = {
+        "NAFNet-32 (GoPro sizes)": NAFNet(
+            width=32, middle_blk_num=1, enc_blk_nums=[1, 1, 1, 28], dec_blk_nums=[1, 1, 1, 1]
+        ),
+        "DRUNet": DRUNet(in_nc=4, out_nc=3, act_mode="R"),
+    }
+    runs = {}
+    for name, net in nets.items():
+        net = net.eval().to(memory_format=torch.channels_last)
+        given = torch.cat([image, image[:, :1]], dim=1) if name == "DRUNet" else image
+
+        def run(net: object = net, given: object = given) -> None:
+            with torch.inference_mode():
+                net(given)
+
+        runs[name] = run
+    return runs
+
+
+def speed(repeats: int = 3) -> None:
+    """Print a table of speeds."""
+    import numpy as np
+
+    from perceive_ir import load
+    from perceive_ir._device import has_fast_bfloat16
+    from perceive_ir._engine import Restorer
+    from perceive_ir._weights import Card
+    from perceive_ir.networks import System, SystemConfig
+
+    restorer = load("compact")
+    seen = restorer.perceive(np.asarray(picture(512, 512)))
+    rows = []
+    precisions = ["float32"] + (["bfloat16"] if has_fast_bfloat16(restorer.device) else [])
+    for precision in precisions:
+        model = load("compact", precision=precision)
+        for name, (h, w) in SIZES.items():
+            image = picture(h, w)
+            runs = {
+                "engine": lambda m=model, i=image: m.restore(i, perception=seen, **RECIPE),
+                "bare": bare(model, image),
+                "with perception": lambda m=model, i=image: m.restore(i, **RECIPE),
+            }
+            if name == "512²":
+                runs |= others()
+            rows += report(f"compact {precision} {name}", h * w / 1e6, interleaved(runs, repeats))
+    big = Restorer(System(SystemConfig(backbone="restormer")), Card("restormer", "random"))
+    image = picture(512, 512)
+    seen = big.perceive(image)
+    runs = {"engine": lambda: big.restore(image, perception=seen, **RECIPE), "bare": bare(big, image)}
+    rows += report("restormer float32 512²", 0.262144, interleaved(runs, 1))
+    sys.stdout.write("\n".join(["| what | run | seconds | MP/s | over bare |", "|---|---|---|---|---|", *rows]) + "\n")
+
+
+def report(what: str, megapixels: float, seconds: dict[str, float]) -> list[str]:
+    """Format rows of the speed table."""
+    rows = []
+    for name, value in seconds.items():
+        ratio = f"{value / seconds['bare']:.2f}" if name in ("engine", "with perception") else ""
+        rows.append(f"| {what} | {name} | {value:.2f} | {megapixels / value:.2f} | {ratio} |")
+    return rows
+
+
+def memory() -> None:
+    """Print peak memory and time of 1, 10 and 100 megapixels, each in its own process."""
+    sys.stdout.write("| MP | seconds | s/MP | peak GB above the caller's arrays |\n|---|---|---|---|\n")
+    for side in (1000, 3162, 10000):
+        line = subprocess.run(
+            [sys.executable, __file__, "one", str(side)], check=True, capture_output=True, text=True
+        ).stdout
+        found = json.loads(line)
+        mp = side * side / 1e6
+        sys.stdout.write(f"| {mp:.0f} | {found['seconds']:.1f} | {found['seconds'] / mp:.2f} | {found['gb']:.2f} |\n")
+        sys.stdout.flush()
+
+
+def one(side: int) -> None:
+    """Restore one picture and print the seconds and the peak memory above what was there before."""
+    import numpy as np
+
+    from perceive_ir import load
+
+    restorer = load("compact", device="cpu")
+    tile = np.random.default_rng(0).integers(0, 256, (1000, 1000, 3), dtype=np.uint8)
+    image = np.tile(tile, (side // 1000 + 1, side // 1000 + 1, 1))[:side, :side].copy()
+    restorer.restore(image[:64, :64], **RECIPE)
+    before, peak, stop = resident(), [0], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.05):
+            peak[0] = max(peak[0], resident())
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    seconds = timed(lambda: restorer.restore(image, **RECIPE))
+    stop.set()
+    watcher.join()
+    sys.stdout.write(json.dumps({"seconds": seconds, "gb": (peak[0] - before) / 1e9}))
+
+
+def resident() -> int:
+    """Bytes of main memory that this process holds (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def start() -> None:
+    """Print import and load times."""
+    probes = {
+        "import perceive_ir": "import perceive_ir",
+        "import torch": "import torch",
+        "pir.load() beyond importing torch": "import perceive_ir; perceive_ir.load()",
+        "discovering the plugin": "import npe2; npe2.PluginManifest.from_distribution('napari-perceive-ir')",
+        "import npe2": "import npe2",
+    }
+    for name, code in probes.items():
+        setup = "import torch\n" if "beyond" in name else ""
+        program = f"import time\n{setup}t = time.perf_counter()\n{code}\nprint(time.perf_counter() - t)"
+        times = [
+            float(subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout)
+            for _ in range(3)
+        ]
+        sys.stdout.write(f"| {name} | {min(times):.2f} s |\n")
+
+
+if __name__ == "__main__":
+    chosen = {"speed": speed, "memory": memory, "start": start, "one": lambda: one(int(sys.argv[2]))}
+    chosen[sys.argv[1] if len(sys.argv) > 1 else "speed"]()
