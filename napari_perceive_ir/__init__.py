@@ -1,0 +1,16 @@
+"""The napari plugin: docks over perceive_ir, and the same from the console."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_perceive_ir._layers import map_layer, restore_layer
+
+__all__ = ["map_layer", "restore_layer"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only when it is asked for: discovering the plugin imports no napari, Qt or torch."""
+    if name not in __all__:
+        raise AttributeError(f"module 'napari_perceive_ir' has no attribute {name!r}")
+    return getattr(import_module("napari_perceive_ir._layers"), name)

@@ -33,10 +33,7 @@ class Entry:
 
 
 CATALOGUE = {
-    e.name: e
-    for e in (
-        Entry("compact", "small model inside the package, trained from scratch by this project"),
-    )
+    e.name: e for e in (Entry("compact", "small model inside the package, trained from scratch by this project"),)
 }
 
 

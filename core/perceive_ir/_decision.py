@@ -111,7 +111,7 @@ def sample_rows(cells: Array, stride: int, rows: slice, width: int) -> Array:
     """Interpolate cells bilinearly at the pixels of some rows; cell centres lie at (i + 0.5) * stride."""
     down, up = positions(np.arange(rows.start, rows.stop), stride, cells.shape[0])
     left, right = positions(np.arange(width), stride, cells.shape[1])
-    vertical = cells[down[0]] * (1 - down[1])[:, None] + cells[up[0]] * down[1][:, None]
+    vertical: Array = cells[down[0]] * (1 - down[1])[:, None] + cells[up[0]] * down[1][:, None]
     result: Array = vertical[:, left[0]] * (1 - left[1]) + vertical[:, right[0]] * left[1]
     return result
 

@@ -153,9 +153,7 @@ class Restorer:
         self.system = system.to(self.device).eval().requires_grad_(False)
         self.system.restorer.to(memory_format=torch.channels_last)
 
-    def perceive(
-        self, image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto"
-    ) -> Perception:
+    def perceive(self, image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto") -> Perception:
         """Say what is wrong with a picture, or with a stack as one, and how badly."""
         array = check_array(image)
         layout = parse_layout(array.shape, axes)
@@ -178,9 +176,7 @@ class Restorer:
         check_window(window, stride)
         limits = find_range(array, layout, value_range)
         with without_denormals():
-            return quality_map(
-                self.system.perceiver, array, layout, limits, self.device, window=window, stride=stride
-            )
+            return quality_map(self.system.perceiver, array, layout, limits, self.device, window=window, stride=stride)
 
     def restore(
         self,
@@ -292,9 +288,7 @@ class Restorer:
         if job.batch > 1:
             return replace(job, batch=job.batch // 4 or 1)
         tile = smaller(job.tile)
-        return replace(
-            self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile), batch=1
-        )
+        return replace(self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile), batch=1)
 
     def run(self, job: Job, keep_residual: bool, note: str) -> Iterator[Step]:
         """Restore tile by tile, batch by batch; planes are written in place as their rows are finished."""
@@ -472,7 +466,9 @@ def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
     if recipe.handling != "painted":
         return None
     if labels is None or not recipe.painted:
-        raise ValueError("handling 'painted' needs labels= (an array over the picture) and painted={label: (task, severity)}")
+        raise ValueError(
+            "handling 'painted' needs labels= (an array over the picture) and painted={label: (task, severity)}"
+        )
     marks = np.asarray(labels)
     if marks.dtype.kind not in "iub":
         raise TypeError(f"expected labels of whole numbers, got {marks.dtype}")
@@ -488,9 +484,7 @@ def plane_of(labels: Array, layout: Layout, number: int) -> Array:
     return plane
 
 
-def untouched(
-    array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card
-) -> Result:
+def untouched(array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card) -> Result:
     """Return the picture as it is."""
     image = np.empty(layout.shape, np.dtype(array.dtype))
     whole = (slice(0, layout.height), slice(0, layout.width))

@@ -122,7 +122,8 @@ class QualityMap:
     @property
     def tier_labels(self) -> NDArray[np.uint8]:
         """The likeliest tier: 1 low, 2 medium, 3 high."""
-        return (self.probabilities.argmax(axis=0) + 1).astype(np.uint8)
+        labels: NDArray[np.uint8] = (self.probabilities.argmax(axis=0) + 1).astype(np.uint8)
+        return labels
 
     @property
     def type_labels(self) -> NDArray[np.uint8]:
@@ -199,7 +200,11 @@ def starts(length: int, count: int) -> list[int]:
 
 
 def cut(
-    array: LazyArray, layout: Layout, place: tuple[Plane, slice, slice], limits: tuple[float, float], device: torch.device
+    array: LazyArray,
+    layout: Layout,
+    place: tuple[Plane, slice, slice],
+    limits: tuple[float, float],
+    device: torch.device,
 ) -> Tensor:
     """Read one crop (3, h, w), with sides that the tower can take."""
     plane, rows, columns = place

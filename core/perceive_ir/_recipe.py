@@ -29,9 +29,12 @@ class Recipe(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: str = Field(default="compact", description="Catalogue name or path of the weights.")
-    task: str | tuple[str, ...] = Field(default="auto", description="'auto' for all perceived damage, or one task or several.")
+    task: str | tuple[str, ...] = Field(
+        default="auto", description="'auto' for all perceived damage, or one task or several."
+    )
     severity: Literal["auto"] | Severity = Field(
-        default="auto", description="0..1 for the chosen task; with task 'auto' it scales what is perceived (0.5 = as perceived)."
+        default="auto",
+        description="0..1 for the chosen task; with task 'auto' it scales what is perceived (0.5 = as perceived).",
     )
     handling: Literal["image", "region", "painted"] = Field(
         default="image", description="One condition for the picture, one per region, or one per painted label."
@@ -39,7 +42,9 @@ class Recipe(BaseModel):
     painted: Mapping[int, tuple[str, Severity]] = Field(
         default_factory=dict, description="Task and severity of each painted label."
     )
-    strength: Strength = Field(default=1.0, description="How much of the change is applied; 1 as restored, 0 as it was.")
+    strength: Strength = Field(
+        default=1.0, description="How much of the change is applied; 1 as restored, 0 as it was."
+    )
     tier_strength: Mapping[str, Strength] = Field(
         default_factory=lambda: dict(EVEN), description="Strength in regions of low, medium and high quality."
     )
@@ -47,13 +52,19 @@ class Recipe(BaseModel):
         default="auto", description="Which values count as black and white."
     )
     axes: str = Field(default="auto", description="Meaning of the array's axes, such as YXC or TZCYX.")
-    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(default="auto", description="Side of a tile in pixels.")
+    tile: Literal["auto"] | Annotated[int, Field(ge=16)] = Field(
+        default="auto", description="Side of a tile in pixels."
+    )
     overlap: Literal["auto", "exact"] | Annotated[int, Field(ge=0)] = Field(
         default="auto", description="Context around a tile in pixels; 'exact' for all that the network sees."
     )
-    memory: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(default="auto", description="Memory for tiles in GiB.")
+    memory: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default="auto", description="Memory for tiles in GiB."
+    )
     device: str = Field(default="auto", description="cpu, cuda, cuda:1 or mps.")
-    precision: Literal["auto", "float32", "bfloat16"] = Field(default="auto", description="Number format of the network.")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto", description="Number format of the network."
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -70,7 +70,9 @@ def load_system(path: str | Path) -> tuple[System, Card]:
     tensors, about = read_tensors(path)
     digest = about.pop("digest", "")
     if about.get("format") != FORMAT:
-        raise WeightsError(f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT})")
+        raise WeightsError(
+            f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT})"
+        )
     if digest != digest_of(tensors, about):
         raise WeightsError(f"{path} was changed after it was written (its digest does not match); get it again")
     try:

@@ -1,4 +1,4 @@
-"""The commands ``perceive-ir train`` and ``perceive-ir benchmark quality``."""
+"""The commands ``train``, ``export`` and ``benchmark quality``."""
 
 import sys
 from pathlib import Path
@@ -27,6 +27,26 @@ def train(
         terms = "  ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
         sys.stdout.write(f"step {progress.step}  {progress.minutes:.1f} min  rate {progress.rate:.2e}  {terms}\n")
         sys.stdout.flush()
+
+
+def export(
+    config: Annotated[str, typer.Argument(help="The configuration that the weights were trained with.")],
+    weights: Annotated[Path, typer.Argument(help="RUN/weights.safetensors of a training.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the weights.")],
+    scores: Annotated[Path | None, typer.Option(help="JSON file with scores to store in the weights.")] = None,
+    notes: Annotated[str, typer.Option(help="A remark to store in the weights.")] = "",
+) -> None:
+    """Write the weights of a training in float16, with licence, data statement and scores."""
+    import json
+
+    from perceive_ir._weights import Card, load_system, save_system
+    from perceive_ir_training.config import load_config
+
+    settings = load_config(config)
+    measured = json.loads(scores.read_text(encoding="utf-8")) if scores else {}
+    card = Card(settings.name, settings.version, settings.licence, settings.data.strip(), measured, notes)
+    digest = save_system(output, load_system(weights)[0], card)
+    sys.stdout.write(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, sha256 {digest}\n")
 
 
 def benchmark_quality(

@@ -49,6 +49,8 @@ class MixConfig:
     """Share of damaged pictures of which the restorer is told only a part, with the matching target."""
     told_wrong: float = 0.1
     """Share of damaged pictures of which the restorer is told a type that is absent."""
+    told_roughly: float = 0.2
+    """Largest relative error of the severities that half of the samples are told: perception errs too."""
     unguided: float = 0.2
     """Share of batches in which the semantic vectors are withheld."""
     microscopy: float = 0.2
@@ -68,6 +70,9 @@ class TrainConfig:
 
     name: str = "compact"
     version: str = "0"
+    licence: str = ""
+    data: str = ""
+    """What the weights are trained on, and on what terms; goes into the weights."""
     seed: int = 0
     model: SystemConfig = field(default_factory=SystemConfig)
     mix: MixConfig = field(default_factory=MixConfig)

@@ -63,7 +63,8 @@ def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple
         elif choice < mix.told_less + mix.told_wrong:
             absent = int(random.choice(np.flatnonzero(true[sample] == 0)))
             told[sample, absent] = random.uniform(0.1, 0.7)
-    return told, remaining
+    errors = random.uniform(-mix.told_roughly, mix.told_roughly, told.shape) * (random.random((len(told), 1)) < 0.5)
+    return (told * (1 + errors)).clip(0, 1).astype(np.float32), remaining
 
 
 def draw_batch(pictures: Pictures, count: int, size: int, mix: MixConfig, random: np.random.Generator) -> Batch:

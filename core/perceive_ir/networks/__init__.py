@@ -5,10 +5,10 @@ from perceive_ir.networks.guidance import PGCA, PGM, Backbone, Guidance, Guide, 
 from perceive_ir.networks.model import GuidedNet, gate
 from perceive_ir.networks.restormer import Restormer, RestormerConfig
 from perceive_ir.networks.system import BACKBONES, System, SystemConfig
-from perceive_ir.networks.tower import CFE, CFEStem, Perceiver, Reading, TowerConfig, pool, pool_windows
+from perceive_ir.networks.tower import CFE, Encoder, Perceiver, Reading, TowerConfig, pool, pool_windows
 
 __all__ = [
-    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "CFEStem", "Compact", "CompactConfig", "Guidance", "Guide", "GuidedNet",
-    "Perceiver", "Reading", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "System", "SystemConfig", "TowerConfig", "gate",
-    "pool", "pool_windows", "unguided",
+    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "Compact", "CompactConfig", "Encoder", "Guidance", "Guide",
+    "GuidedNet", "Perceiver", "Reading", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "System",
+    "SystemConfig", "TowerConfig", "gate", "pool", "pool_windows", "unguided",
 ]  # fmt: skip

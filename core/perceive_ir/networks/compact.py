@@ -30,6 +30,11 @@ class CompactConfig:
                 f"expected one encoder entry per width and one decoder entry fewer, got widths {self.widths}, "
                 f"encoder_blocks {self.encoder_blocks}, decoder_blocks {self.decoder_blocks}"
             )
+        if min(self.widths) < 1 or self.encoder_blocks[-1] < 1:
+            raise ValueError(
+                "expected widths and latent blocks of 1 or more, got "
+                f"widths {self.widths}, encoder_blocks {self.encoder_blocks}"
+            )
 
 
 class ResidualBlock(nn.Module):
@@ -84,7 +89,8 @@ class Compact(nn.Module):
             convolutions[level] += 2 * n
         convolutions[0] += 2  # enter and leave
         inside: int = sum(n * 2 ** (level + 1) for level, n in enumerate(convolutions))
-        return inside + 2 ** len(config.widths)  # a pixel may sit at any place in its latent cell
+        cell: int = 2 ** len(config.widths)
+        return inside + cell  # a pixel may sit at any place in its latent cell
 
     @property
     def guided_channels(self) -> Mapping[int, int]:
@@ -99,12 +105,11 @@ class Compact(nn.Module):
     def forward(self, image: Tensor, guide: Guide = unguided) -> Tensor:
         x = self.enter(F.pixel_unshuffle(image, 2))  # (B, W1, H/2, W/2)
         skips = []
-        for level, encode in enumerate(self.encoder):
-            x = encode[:-1](x) if level == len(self.down) else encode(x)
-            if level < len(self.down):
-                skips.append(x)
-                x = self.down[level](x)
-        x = self.encoder[-1][-1](guide(len(self.encoder), x))  # latent (B, Wn, H/2^n, W/2^n)
+        for encode, shrink in zip(self.encoder, self.down, strict=False):  # all levels but the latent
+            skips.append(encode(x))
+            x = shrink(skips[-1])
+        latent = cast(nn.Sequential, self.encoder[-1])
+        x = latent[-1](guide(len(self.encoder), latent[:-1](x)))  # (B, Wn, H/2^n, W/2^n)
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
             x = self.decoder[level](guide(level + 1, x))

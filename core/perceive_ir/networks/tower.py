@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -94,6 +95,20 @@ class Tower(nn.Module):
         return tuple(maps)
 
 
+class Encoder(Protocol):
+    """A frozen image encoder that guides a restorer: the compact tower, or a large one behind the same interface."""
+
+    @property
+    def multiple_of(self) -> int:
+        """Both sides of a picture must be divisible by this."""
+
+    def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return the feature vectors F_1 .. F_n of pictures (B, 3, H, W) in [0, 1], shallow to deep."""
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Embed pictures in the space of the tier features."""
+
+
 class Perceiver(nn.Module):
     """Image tower, tier features and CFE readout: pictures (B, 3, H, W) in [0, 1], sides divisible by 16."""
 
@@ -151,23 +166,6 @@ class CFE(nn.Module):
         hidden = F.leaky_relu(self.enter(features), 0.1)
         z = F.normalize(self.leave(hidden), dim=-1)
         return z, self.type_head(hidden), self.severity_head(hidden).sigmoid()
-
-
-class CFEStem(nn.Module):
-    """The image side of the paper's CFE: two residual convolution blocks, then a global average: (B, 3, H, W) -> (B, C)."""
-
-    def __init__(self, width: int = 64) -> None:
-        super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(3, width, 3, stride=2, padding=1),
-            TowerBlock(width),
-            nn.Conv2d(width, width, 3, stride=2, padding=1),
-            TowerBlock(width),
-        )
-
-    def forward(self, image: Tensor) -> Tensor:
-        features: Tensor = self.body(image)
-        return features.mean(dim=(2, 3))
 
 
 def pool(maps: Tensor) -> Tensor:

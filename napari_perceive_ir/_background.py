@@ -1,0 +1,52 @@
+"""Work in a thread of napari: events come back one by one in the main thread, and stop at once when cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from napari.qt.threading import create_worker
+from qtpy.QtCore import QObject, Signal
+
+from napari_perceive_ir._run import Event, Progress, guarded
+
+
+class Job(QObject):
+    """One generator of events that runs in the background; dies with its parent."""
+
+    happened = Signal(object)
+    """An event; none comes after a cancel."""
+    ended = Signal()
+    """The thread is done, cancelled or not."""
+
+    def __init__(
+        self, parent: QObject, title: str, events: Callable[..., Iterator[Event]], *args: Any, visible: bool = True
+    ) -> None:
+        super().__init__(parent)
+        self.cancelled = False
+        progress = {"desc": title} if visible else None
+        self._worker = create_worker(guarded, events, *args, _start_thread=False, _progress=progress)
+        self._worker.yielded.connect(self._pass_on)
+        self._worker.finished.connect(self._end)
+        self.destroyed.connect(self._worker.quit)
+
+    def start(self) -> None:
+        """Begin."""
+        self._worker.start()
+
+    def cancel(self) -> None:
+        """Stop after the batch of tiles that is being computed; what was done so far is thrown away."""
+        self.cancelled = True
+        self._worker.quit()
+
+    def _pass_on(self, event: Event) -> None:
+        if self.cancelled:
+            return
+        if isinstance(event, Progress) and self._worker.pbar is not None:
+            self._worker.pbar.total = event.total
+            self._worker.pbar.update(event.done - self._worker.pbar.n)
+        self.happened.emit(event)
+
+    def _end(self) -> None:
+        self.ended.emit()
+        self.deleteLater()

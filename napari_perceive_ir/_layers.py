@@ -1,0 +1,162 @@
+"""Restoring and mapping napari layers; what the dock does, a script does with these and without Qt."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_perceive_ir._axes import layer_axes, spread_cells
+from napari_perceive_ir._placement import cell_placement, level0, placement
+from napari_perceive_ir._run import Finished, RunPlan, model_of, restoring
+from napari_perceive_ir._words import result_name
+from perceive_ir._recipe import Recipe, make_recipe
+from perceive_ir._vocabulary import TIERS
+from perceive_ir._version import VERSION
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+    from numpy.typing import NDArray
+
+    from perceive_ir import QualityMap, Result
+
+KEY = "perceive_ir"
+"""Where a layer's metadata say what was done."""
+TIER_COLOURS = dict(zip(TIERS, ("#D55E00", "#E69F00", "transparent"), strict=True))
+"""Vermilion and orange differ for colour-blind eyes too; what is good stays as it is."""
+
+
+def restore_layer(viewer: Any, layer: Image | str, *, labels: Any = None, **recipe_fields: Any) -> Image:
+    """Restore an image layer and add the result to the viewer, exactly on its source.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    layer
+        An image layer of the viewer, or its name.
+    labels
+        For handling "painted": a Labels layer or an array over the picture.
+    **recipe_fields
+        Fields of the recipe, such as ``task="denoise"`` or ``strength=0.8``.
+
+    Returns
+    -------
+    Image
+        The new layer, of the source's shape and dtype; ``metadata["perceive_ir"]`` says how it was made.
+    """
+    source = find_image(viewer, layer)
+    plan = plan_run(source, make_recipe(**recipe_fields), labels)
+    result = next(event.result for event in restoring(plan) if isinstance(event, Finished))
+    return add_result(viewer, source, result)
+
+
+def map_layer(
+    viewer: Any, layer: Image | str, *, window: int | None = None, stride: int | None = None, **recipe_fields: Any
+) -> Labels:
+    """Judge an image layer place by place and add its quality tiers as a Labels layer.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    layer
+        An image layer of the viewer, or its name.
+    window, stride
+        Side and step of the windows in pixels; see ``Restorer.quality_map``.
+    **recipe_fields
+        Fields of the recipe; of use are model, axes, value_range, device and precision.
+
+    Returns
+    -------
+    Labels
+        1 low, 2 medium, 3 high, with their names and shares of the area as features.
+    """
+    source = find_image(viewer, layer)
+    plan = plan_run(source, make_recipe(**recipe_fields))
+    restorer = model_of(plan.recipe)
+    sizes = {name: size for name, size in (("window", window), ("stride", stride)) if size is not None}
+    qmap = restorer.quality_map(plan.array, plan.recipe.axes, plan.recipe.value_range, **sizes)
+    about = {
+        "software": f"napari-perceive-ir {VERSION}",
+        "model": {"name": restorer.card.name, "version": restorer.card.version, "sha256": restorer.card.digest},
+        "quality_map": {"window": qmap.window, "stride": qmap.stride},
+    }
+    return add_map(viewer, source, qmap, plan.recipe.axes, about)
+
+
+def find_image(viewer: Any, layer: Image | str) -> Image:
+    """Return an image layer given itself or by name."""
+    from napari.layers import Image
+
+    if isinstance(layer, str):
+        if layer not in viewer.layers:
+            known = ", ".join(repr(one.name) for one in viewer.layers) or "none"
+            raise ValueError(f"no layer {layer!r} in this viewer (layers: {known})")
+        layer = viewer.layers[layer]
+    if not isinstance(layer, Image):
+        raise TypeError(f"expected an image layer or its name, got {type(layer).__name__} {layer!s}")
+    return layer
+
+
+def plan_run(source: Image | None, recipe: Recipe, labels: Any = None) -> RunPlan:
+    """Take from a layer what a run needs: the array, of a multiscale layer the finest level, and its axes."""
+    if source is None:
+        raise ValueError("no image layer to restore: open a picture first")
+    axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), array_of(labels))
+
+
+def array_of(labels: Any) -> Any:
+    """Return the array of a layer, or what was given."""
+    from napari.layers import Labels
+
+    return level0(labels) if isinstance(labels, Labels) else labels
+
+
+def add_result(viewer: Any, source: Image, result: Result) -> Image:
+    """Add a restored picture exactly on its source, with the same look."""
+    from napari.layers import Image
+
+    name = result_name(source.name, result.recipe.tasks)
+    metadata = {**source.metadata, KEY: result.to_dict()}
+    layer = Image(result.image, name=name, metadata=metadata, **placement(source))
+    layer.contrast_limits_range = source.contrast_limits_range
+    layer.contrast_limits = source.contrast_limits
+    viewer.add_layer(layer)
+    return layer
+
+
+def blend_into(layer: Image, result: Result, image: NDArray[Any], strength: float) -> None:
+    """Show a result that was blended anew in its layer, and say so in the metadata."""
+    anew = replace(result, image=image, recipe=make_recipe(result.recipe, strength=strength))
+    layer.data = image
+    layer.metadata = {**layer.metadata, KEY: anew.to_dict()}
+
+
+def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict[str, Any]) -> Labels:
+    """Add quality tiers on the picture that they judge; one cell covers stride x stride pixels."""
+    from napari.layers import Labels
+
+    spatial = axes[: source.ndim]
+    cells = spread_cells(qmap.tier_labels, spatial, level0(source).shape)
+    steps = {spatial.index("Y"): qmap.stride, spatial.index("X"): qmap.stride}
+    layer = Labels(
+        cells,
+        name=f"{source.name} quality",
+        colormap={None: "transparent", **{n: TIER_COLOURS[tier] for n, tier in enumerate(TIERS, 1)}},
+        features=tier_features(cells),
+        metadata={KEY: about},
+        opacity=0.5,
+        multiscale=False,
+        **cell_placement(source, steps),
+    )
+    viewer.add_layer(layer)
+    return layer
+
+
+def tier_features(cells: NDArray[Any]) -> dict[str, Any]:
+    """Return a row per tier: its label, its name and its share of the area."""
+    share = np.bincount(cells.ravel(), minlength=len(TIERS) + 1)[1:] / cells.size
+    return {"index": np.arange(1, len(TIERS) + 1), "tier": np.array(TIERS), "share": share.round(4)}

@@ -1,0 +1,46 @@
+"""Where a result lies in the world: exactly on its source. Pure functions from a layer to keyword arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+_PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
+_LOOK = (
+    "rgb", "colormap", "contrast_limits", "gamma", "blending", "opacity", "interpolation2d", "interpolation3d",
+    "custom_interpolation_kernel_2d", "rendering", "depiction", "iso_threshold", "attenuation", "projection_mode",
+)  # fmt: skip
+
+
+def level0(layer: Image) -> Any:
+    """Return a layer's data, of a multiscale layer the finest level; nothing is read."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
+def placement(layer: Image) -> dict[str, Any]:
+    """Return what puts another image of the same shape exactly on a layer and makes it look the same.
+
+    The placement of a multiscale layer is that of its finest level.
+    """
+    state = layer.as_layer_data_tuple()[1]
+    return {name: state[name] for name in _PLACE + _LOOK if name in state} | {"multiscale": False}
+
+
+def cell_placement(layer: Image, steps: Mapping[int, int]) -> dict[str, Any]:
+    """Return what puts a coarser array on a layer, whose cells cover ``steps[axis]`` pixels of the layer.
+
+    The first cell's centre lies (step - 1) / 2 pixels from the first pixel's centre; scale, shear and rotation turn
+    that way into the world.
+    """
+    from napari.utils.transforms import Affine
+
+    state = layer.as_layer_data_tuple()[1]
+    place = {name: state[name] for name in _PLACE if name in state}
+    step = np.array([steps.get(axis, 1) for axis in range(layer.ndim)], float)
+    pixels = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")}, ndim=layer.ndim)
+    return place | {"scale": np.asarray(state["scale"]) * step, "translate": pixels((step - 1) / 2)}

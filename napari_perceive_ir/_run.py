@@ -1,0 +1,119 @@
+"""One restoration as a plan and a stream of events; knows no Qt and never touches a layer while it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from perceive_ir import PerceiveIRError, Recipe
+from perceive_ir._recipe import make_recipe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from perceive_ir import Perception, Restorer, Result
+
+MISTAKES = (PerceiveIRError, ValueError, TypeError)
+"""What the user is told in one line; everything else is a bug and is raised as one."""
+
+
+@dataclass(frozen=True)
+class RunPlan:
+    """All that a restoration needs, taken from the layer before it starts."""
+
+    array: Any
+    recipe: Recipe
+    """With the axes of the array."""
+    labels: Any = None
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The model is loaded."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The picture has been looked at."""
+
+    perception: Perception
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Tiles done."""
+
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The picture is restored."""
+
+    result: Result
+
+
+@dataclass(frozen=True)
+class Blended:
+    """A result has been blended anew."""
+
+    strength: float
+    image: NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Something went wrong."""
+
+    error: Exception
+
+
+Event = Ready | Seen | Progress | Finished | Blended | Failed
+
+
+def restoring(plan: RunPlan) -> Iterator[Event]:
+    """Restore, with an event after every batch of tiles; close the iterator to cancel."""
+    restorer, recipe = model_of(plan.recipe), plan.recipe
+    yield Ready()
+    seen = restorer.perceive(plan.array, recipe.axes, recipe.value_range)
+    yield Seen(seen)
+    for step in restorer.steps(plan.array, recipe, labels=plan.labels, perception=seen):
+        yield Progress(step.done, step.total)
+        if step.result is not None:
+            yield Finished(step.result)
+
+
+def blending(result: Result, strength: float) -> Iterator[Event]:
+    """Blend a result with another strength."""
+    yield Blended(strength, result.at(strength=strength))
+
+
+def guarded(events: Callable[..., Iterator[Event]], *args: Any) -> Iterator[Event]:
+    """Turn an error into the last event: threads of napari swallow a RuntimeError and then never finish."""
+    try:
+        yield from events(*args)
+    except Exception as error:
+        yield Failed(error)
+
+
+def model_of(recipe: Recipe) -> Restorer:
+    """Return the model that a recipe names; it is loaded once and kept."""
+    from perceive_ir._catalogue import loaded
+
+    return loaded(recipe.model, recipe.device, recipe.precision)
+
+
+def same_but_strength(one: Recipe, other: Recipe) -> bool:
+    """Whether two recipes differ in nothing but what blending anew can change."""
+    return make_recipe(one, strength=1.0, axes="auto") == make_recipe(other, strength=1.0, axes="auto")
+
+
+def shown_severity(recipe: Recipe, seen: Perception) -> float | None:
+    """Return the severity that was read for the chosen task, where there is exactly one and it was left automatic."""
+    from perceive_ir._vocabulary import type_of
+
+    if recipe.severity != "auto" or len(recipe.tasks) != 1:
+        return None
+    return seen.severities[type_of(recipe.tasks[0])]
