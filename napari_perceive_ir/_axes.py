@@ -46,6 +46,8 @@ def spread_cells(cells: NDArray[Any], axes: str, shape: Sequence[int]) -> NDArra
         stack.pop()
     order = [*stack, "Y", "X"]
     missing = [a for a in axes if a not in order]
-    moved = cells.reshape(cells.shape + (1,) * len(missing)).transpose([(order + missing).index(a) for a in axes])
-    lengths = [n if a in missing else m for a, n, m in zip(axes, shape, moved.shape, strict=True)]
+    moved: NDArray[Any] = cells.reshape(cells.shape + (1,) * len(missing)).transpose(
+        [(order + missing).index(a) for a in axes]
+    )
+    lengths = [shape[n] if a in missing else moved.shape[n] for n, a in enumerate(axes)]
     return np.ascontiguousarray(np.broadcast_to(moved, lengths))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Signal
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 
 from napari_perceive_ir._run import Event, Progress, guarded
 
@@ -42,10 +42,10 @@ class Job(QObject):
     def _pass_on(self, event: Event) -> None:
         if self.cancelled:
             return
-        if isinstance(event, Progress) and self._worker.pbar is not None:
+        self.happened.emit(event)
+        if isinstance(event, Progress) and self._worker.pbar is not None:  # last: napari lets the next event in here
             self._worker.pbar.total = event.total
             self._worker.pbar.update(event.done - self._worker.pbar.n)
-        self.happened.emit(event)
 
     def _end(self) -> None:
         self.ended.emit()

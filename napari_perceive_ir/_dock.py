@@ -1,48 +1,191 @@
 """The Restore dock: the recipe's controls over a run in the background; what is decided is decided elsewhere."""
 
-from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
-from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._controls import RecipeControls
-from napari_perceive_ir._layers import add_result, blend_into, plan_run
+from napari_perceive_ir._layers import add_result, plan_run
+from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._run import (
     MISTAKES,
-    Blended,
     Event,
     Failed,
     Finished,
     Progress,
     Ready,
+    RunPlan,
     Seen,
-    blending,
     restoring,
-    same_but_strength,
     shown_severity,
 )
-from napari_perceive_ir._words import AUTOMATIC
-from perceive_ir import Recipe, Result
-
-PAUSE = 80
-"""Milliseconds without a move of the strength slider before the result is blended anew."""
 
 
-@dataclass
-class Shown:
-    """The result that the strength slider changes: where it came from, its layer, and what is in it."""
+class RestoreDock(QWidget):
+    """Restores an image layer in the background; the result is a new layer exactly on its source.
 
-    source: Image
-    layer: Image
-    result: Result
-    strength: float
+    Parameters
+    ----------
+    napari_viewer
+        The viewer whose layers are offered.
+    """
 
-    def follows(self, source: Image | None, recipe: Recipe, layers: Any) -> bool:
-        """Whether the controls still speak of this result, and its layer still holds it."""
-        untouched = self.layer in layers and self.layer.data is self.result.image
-        return untouched and source == self.source and same_but_strength(recipe, self.result.recipe)
+    def __init__(self, napari_viewer: Any) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._job: Job | None = None
+        self._source: Image | None = None
+        self._plan: RunPlan | None = None
+        self._began = 0.0
+        self.controls = RecipeControls(napari_viewer)
+        self.live = LiveStrength(self.controls, napari_viewer.layers)
+        self.live.failed.connect(self._tell)
+        self.run_button = QPushButton("Run")
+        self.cancel_button = QPushButton("Cancel")
+        self.progress = QProgressBar()
+        self.status, self.seen, self.note = wrapped(), wrapped(), wrapped()
+        self._lay_out()
+        self.run_button.clicked.connect(lambda: self.run())
+        self.cancel_button.clicked.connect(lambda: self.cancel())
+        self.controls.layer.changed.connect(lambda _: self._show_state())
+        events = napari_viewer.layers.events
+        for changed in (events.inserted, events.removed, events.reordered, events.renamed):
+            changed.connect(self._refresh)
+        events.removed.connect(self._forget)
+        self._show_state()
+
+    @property
+    def running(self) -> bool:
+        """Whether a run is on, or is still stopping."""
+        return self._job is not None
+
+    def run(self, layer: Image | None = None, task: str | None = None) -> None:
+        """Restore the chosen layer in the background; a layer and a task that are given are chosen first."""
+        if self.running:
+            return
+        if layer is not None:
+            self.controls.layer.value = layer
+        if task is not None:
+            self.controls.task.value = task
+            self.controls.automatic.value = True
+        try:
+            plan = plan_run(self.controls.layer.value, self.controls.recipe())
+        except MISTAKES as error:
+            self._tell(error)
+            return
+        self._source, self._plan, self._began = self.controls.layer.value, plan, perf_counter()
+        self._job = Job(self, f"Restoring {self._source}", restoring, plan)
+        self._job.happened.connect(self._happened)
+        self._job.ended.connect(self._ended)
+        self._say("Loading the model …", seen="", note="")
+        self._job.start()
+        self._show_state()
+
+    def cancel(self, why: str = "Cancelled: nothing was added.") -> None:
+        """Stop within one batch of tiles; nothing is added."""
+        if self._job is not None and not self._job.cancelled:
+            self._job.cancel()
+            self._say(why)
+            self._show_state()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop when the dock is closed, which napari does by taking it out of the window."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.cancel()
+        return bool(super().event(event))
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._say("Looking at the picture …")
+        elif isinstance(event, Seen):
+            self._see(event)
+        elif isinstance(event, Progress):
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+            self._say(f"Restoring: {event.done} of {event.total} tiles")
+        elif isinstance(event, Finished):
+            self._add(event)
+        elif isinstance(event, Failed):
+            self._say("Failed: nothing was added.")
+            self._tell(event.error)
+
+    def _see(self, event: Seen) -> None:
+        assert self._plan is not None
+        self._say("Restoring …", seen=f"The model sees {event.perception.words()}.")
+        self.controls.show_seen(shown_severity(self._plan.recipe, event.perception))
+
+    def _add(self, event: Finished) -> None:
+        source, result = self._source, event.result
+        assert source is not None
+        layer = add_result(self._viewer, source, result)
+        self.live.keep(Shown(source, layer, result))
+        self._say(f"Added “{layer.name}” after {perf_counter() - self._began:.1f} s.", note=sentence(result.note))
+
+    def _ended(self) -> None:
+        self._job = self._source = self._plan = None
+        self._show_state()
+
+    def _refresh(self, event: Any = None) -> None:
+        self.controls.refresh_layers()
+        self._show_state()
+
+    def _forget(self, event: Any) -> None:
+        self.live.forget(event.value)
+        if self._source is not None and self._source == event.value:
+            self.cancel("Stopped, because the layer was removed.")
+
+    def _show_state(self) -> None:
+        stopping = self._job is not None and self._job.cancelled
+        self.run_button.setEnabled(not self.running and self.controls.layer.value is not None)
+        self.cancel_button.setEnabled(self.running and not stopping)
+        self.progress.setVisible(self.running)
+        if not self.running:
+            self.progress.setRange(0, 0)
+
+    def _say(self, status: str, seen: str | None = None, note: str | None = None) -> None:
+        for label, text in ((self.status, status), (self.seen, seen), (self.note, note)):
+            if text is not None:
+                label.setText(text)
+                label.setVisible(bool(text))
+
+    def _tell(self, error: Exception) -> None:
+        if not isinstance(error, MISTAKES):
+            raise error
+        show_error(str(error))
+
+    def _lay_out(self) -> None:
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        heading = wrapped("Sees what is wrong with a picture and mends it.")
+        self.run_button.setToolTip("Restore in the background; the result is a new layer exactly on the picture.")
+        self.cancel_button.setToolTip("Stop at once and add nothing.")
+        self.progress.setTextVisible(False)
+        layout = QVBoxLayout(self)
+        layout.setSpacing(8)
+        for part in (heading, self.controls, buttons, self.progress, self.status, self.seen, self.note):
+            if isinstance(part, QHBoxLayout):
+                layout.addLayout(part)
+            else:
+                layout.addWidget(part)
+        self._say("", seen="", note="")
+        self.setTabOrder(self.controls, self.run_button)
+        self.setTabOrder(self.run_button, self.cancel_button)
+
+
+def wrapped(text: str = "") -> QLabel:
+    """Make a label that breaks lines rather than widen the dock."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setMinimumWidth(0)
+    return label
+
+
+def sentence(note: str) -> str:
+    """Make a sentence of a note."""
+    return note and f"{note[0].upper()}{note[1:]}."

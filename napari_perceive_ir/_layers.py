@@ -12,8 +12,8 @@ from napari_perceive_ir._placement import cell_placement, level0, placement
 from napari_perceive_ir._run import Finished, RunPlan, model_of, restoring
 from napari_perceive_ir._words import result_name
 from perceive_ir._recipe import Recipe, make_recipe
-from perceive_ir._vocabulary import TIERS
 from perceive_ir._version import VERSION
+from perceive_ir._vocabulary import TIERS
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -128,11 +128,12 @@ def add_result(viewer: Any, source: Image, result: Result) -> Image:
     return layer
 
 
-def blend_into(layer: Image, result: Result, image: NDArray[Any], strength: float) -> None:
-    """Show a result that was blended anew in its layer, and say so in the metadata."""
+def reblend(layer: Image, result: Result, image: NDArray[Any], strength: float) -> Result:
+    """Show a result that was blended anew in its layer; return it, as it now is."""
     anew = replace(result, image=image, recipe=make_recipe(result.recipe, strength=strength))
     layer.data = image
     layer.metadata = {**layer.metadata, KEY: anew.to_dict()}
+    return anew
 
 
 def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict[str, Any]) -> Labels:
@@ -145,7 +146,7 @@ def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict
     layer = Labels(
         cells,
         name=f"{source.name} quality",
-        colormap={None: "transparent", **{n: TIER_COLOURS[tier] for n, tier in enumerate(TIERS, 1)}},
+        colormap=tier_colormap(),
         features=tier_features(cells),
         metadata={KEY: about},
         opacity=0.5,
@@ -154,6 +155,11 @@ def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict
     )
     viewer.add_layer(layer)
     return layer
+
+
+def tier_colormap() -> dict[int | None, str]:
+    """Return the colour of each label; None is every other."""
+    return {None: "transparent"} | {n: TIER_COLOURS[tier] for n, tier in enumerate(TIERS, 1)}
 
 
 def tier_features(cells: NDArray[Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from perceive_ir import Recipe
 from perceive_ir._vocabulary import DAMAGES
 
 AUTOMATIC = "auto"
-TASK_TITLES = {AUTOMATIC: "Automatic: all damage that is seen"} | {
+TASK_TITLES = {AUTOMATIC: "Automatic: all that is seen"} | {
     d.task: f"{d.task.capitalize()} a {d.adjective} picture" for d in DAMAGES
 }
 """Entry of each task in the dock."""

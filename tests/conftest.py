@@ -1,6 +1,27 @@
-"""What all tests share: those marked ``gpu`` are skipped, with that reason, where there is no CUDA."""
+"""What all tests share: tiny networks with random weights, and ``gpu`` tests skipped where there is no CUDA."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from perceive_ir import Restorer
+    from perceive_ir.networks import System
+
+# Read when torch is imported. The networks are tiny: on a busy machine two threads are 20 times slower than one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+MakeSystem = Callable[..., "System"]
+
+TINY = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
+NARROW = {"widths": (6, 6, 8)}
+"""As deep as the compact network that is shipped, so that it sees as far."""
+TINY_RESTORMER = {"widths": (8, 8, 16, 16), "blocks": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "refinement": 1}
+TINY_TOWER = {"widths": (4, 4, 8, 8)}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -12,3 +33,82 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if not torch.cuda.is_available():
         for item in on_gpu:
             item.add_marker(pytest.mark.skip(reason="needs CUDA, and torch finds none"))
+
+
+@pytest.fixture(scope="session")
+def make_system() -> MakeSystem:
+    """Return a maker of small systems; ``lively`` ones have random numbers where training starts from zero."""
+    import torch
+
+    from perceive_ir.networks import System, SystemConfig
+
+    def make(*, lively: bool = True, seed: int = 0, **config: Any) -> System:
+        sizes = TINY_RESTORMER if config.get("backbone") == "restormer" else TINY
+        torch.manual_seed(seed)
+        system = System(SystemConfig(**{"sizes": sizes, "tower": TINY_TOWER, **config})).eval()
+        return enliven(system) if lively else system
+
+    return make
+
+
+def enliven(system: System) -> System:
+    """Replace what is zero in a fresh system, so that guide, gate and blocks all change the picture visibly."""
+    import torch
+    from torch import nn
+
+    with torch.no_grad():
+        for parameter in system.restorer.parameters():
+            if not parameter.any():
+                nn.init.normal_(parameter, std=0.5 / parameter[0].numel() ** 0.5)
+        nn.init.normal_(system.restorer.backbone.leave.weight, std=0.01)
+        # Readings of random features all lie in the middle; these spread over present and absent, low and high.
+        nn.init.normal_(system.perceiver.cfe.type_head.weight, std=0.5)
+        nn.init.normal_(system.perceiver.cfe.severity_head.weight, std=0.5)
+    return system
+
+
+@pytest.fixture(scope="session")
+def tiny_system(make_system: MakeSystem) -> System:
+    """A lively system that nobody may change."""
+    return make_system()
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_system: System) -> Restorer:
+    """The lively system, ready to restore on the CPU in float32."""
+    return as_model(tiny_system)
+
+
+@pytest.fixture(scope="session")
+def narrow_model(make_system: MakeSystem) -> Restorer:
+    """Like the tiny model, and sees as far as the compact network that is shipped."""
+    return as_model(make_system(sizes=NARROW))
+
+
+@pytest.fixture(scope="session")
+def identity_model(make_system: MakeSystem) -> Restorer:
+    """A model whose network is the identity."""
+    import torch
+
+    system = make_system()
+    with torch.no_grad():
+        system.restorer.backbone.leave.weight.zero_()
+        system.restorer.backbone.leave.bias.zero_()
+    return as_model(system)
+
+
+def as_model(system: System) -> Restorer:
+    from perceive_ir import Restorer
+    from perceive_ir._weights import Card
+
+    return Restorer(system, Card("tiny", "0"), device="cpu", precision="float32")
+
+
+@pytest.fixture
+def tiny_weights(tmp_path: Any, tiny_system: System) -> Any:
+    """A weights file of the tiny system."""
+    from perceive_ir._weights import Card, save_system
+
+    path = tmp_path / "tiny.safetensors"
+    save_system(path, tiny_system, Card("tiny", "0", licence="CC0", data="none", scores={"psnr": 20}), half=False)
+    return path

@@ -323,7 +323,7 @@ class Restorer:
 
     def conditions(self, job: Job) -> Callable[[list[tuple[int, Tile]], Output], Signals]:
         """Return what makes the signals of a batch: one vector for all tiles, or each tile's part of a map."""
-        semantics = tuple(torch.from_numpy(f)[None].to(self.device) for f in job.seen.semantics) or None
+        semantics = self.semantics(job.seen)
         if job.recipe.handling == "image":
             fixed = Signals(job.decided.vector().to(self.device), semantics)
             return lambda tiles, output: fixed
@@ -338,6 +338,12 @@ class Restorer:
             return Signals(torch.stack(parts), semantics)
 
         return signals
+
+    def semantics(self, seen: Perception) -> tuple[Tensor, ...] | None:
+        """Return the feature vectors of a picture, if the restorer listens to them."""
+        if not self.system.config.semantics or not seen.semantics:
+            return None
+        return tuple(torch.from_numpy(f)[None].to(self.device) for f in seen.semantics)
 
     def condition_map(self, job: Job, number: int, output: Output) -> Tensor:
         """Condition of a plane in cells of 8 pixels, (T, H/8, W/8) of the padded plane."""

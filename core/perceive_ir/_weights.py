@@ -52,7 +52,7 @@ def save_system(path: str | Path, system: System, card: Card, *, half: bool = Tr
         Store float16 instead of float32.
     """
     tensors = {
-        name: (t.half() if half and t.is_floating_point() else t).detach().cpu().contiguous()
+        name: (halved(name, t) if half and t.is_floating_point() else t).detach().cpu().contiguous()
         for name, t in system.state_dict().items()
         if not name.endswith("num_batches_tracked")
     }
@@ -60,6 +60,15 @@ def save_system(path: str | Path, system: System, card: Card, *, half: bool = Tr
     digest = digest_of(tensors, about)
     write_atomically(Path(path), save(tensors, {**about, "digest": digest}))
     return digest
+
+
+def halved(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor in float16, which must be able to hold it."""
+    half = tensor.half()
+    if bool((half.isinf() & ~tensor.isinf()).any()):
+        largest = float(tensor.abs().max())
+        raise ValueError(f"{name} reaches {largest:g}, more than float16 can hold: save with half=False")
+    return half
 
 
 def load_system(path: str | Path) -> tuple[System, Card]:

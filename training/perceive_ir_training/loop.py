@@ -73,7 +73,9 @@ def train(
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     random = np.random.default_rng(config.seed)
-    system = load_system(init_from)[0] if init_from else System(config.model)
+    system = System(config.model)
+    if init_from:
+        system.load_state_dict(load_system(init_from)[0].state_dict())
     system = system.to(device, memory_format=torch.channels_last)
     trained: nn.Module = getattr(system, stage)
     trained.train().requires_grad_(True)
@@ -174,7 +176,7 @@ def restorer_step(
     """L1 between the restored picture and the target that belongs to what was told."""
     damaged, target, told = batch
     semantics = None
-    if random.random() >= config.mix.unguided:
+    if config.model.semantics and random.random() >= config.mix.unguided:
         with torch.no_grad():
             semantics = system.perceiver.semantics(damaged)
     restored = system.restorer(damaged, Signals(told, semantics))

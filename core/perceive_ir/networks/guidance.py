@@ -105,6 +105,10 @@ class Guidance(nn.Module):
 
     def __init__(self, channels: Mapping[int, int], types: int, semantics: Sequence[int], width: int = 128) -> None:
         super().__init__()
+        if max(channels) > len(semantics):
+            raise ValueError(
+                f"expected a semantic vector per level, got {max(channels)} levels and only {len(semantics)} vectors"
+            )
         self.embed = ConditionEmbedding(types, width)
         self.levels = nn.ModuleDict(
             {str(level): PGM(count, width, semantics[level - 1]) for level, count in channels.items()}

@@ -38,6 +38,8 @@ class RestormerConfig:
             raise ValueError(
                 f"expected as many widths, blocks and heads, got {self.widths}, {self.blocks}, {self.heads}"
             )
+        if any(width % heads for width, heads in zip(self.widths, self.heads, strict=True)):
+            raise ValueError(f"expected widths divisible by their heads, got {self.widths} and {self.heads}")
 
 
 class MDTA(nn.Module):

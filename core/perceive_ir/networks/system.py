@@ -32,6 +32,8 @@ class SystemConfig:
     """Fields of the backbone's own config that differ from its defaults."""
     tower: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the image tower's config that differ from its defaults."""
+    semantics: bool = True
+    """Whether the restorer is guided by the tower's feature vectors, beside the condition."""
     types: tuple[str, ...] = TYPES
     tiers: tuple[str, ...] = TIERS
 
@@ -46,8 +48,21 @@ class SystemConfig:
         return config
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values for JSON."""
-        return asdict(self)
+        """Return plain values for JSON, every size written out: a file must outlive a change of the defaults."""
+        sizes, tower = asdict(self.backbone_config()), asdict(self.tower_config())
+        return {**asdict(self), "sizes": sizes, "tower": tower}
+
+    def backbone_config(self) -> BackboneConfig:
+        """Return the backbone's own config."""
+        kind, _ = BACKBONES[self.backbone]
+        config: BackboneConfig = from_known_keys(kind, self.sizes)
+        return config
+
+    def tower_config(self) -> TowerConfig:
+        """Return the image tower's config."""
+        counts = {"types": len(self.types), "tiers": len(self.tiers)}
+        config: TowerConfig = from_known_keys(TowerConfig, {**self.tower, **counts})
+        return config
 
 
 class System(nn.Module):
@@ -56,9 +71,8 @@ class System(nn.Module):
     def __init__(self, config: SystemConfig | None = None) -> None:
         super().__init__()
         self.config = config or SystemConfig()
-        kind, build = BACKBONES[self.config.backbone]
-        backbone = build(from_known_keys(kind, self.config.sizes))
-        tower = from_known_keys(TowerConfig, {**self.config.tower, "types": len(self.config.types)})
+        _, build = BACKBONES[self.config.backbone]
+        backbone, tower = build(self.config.backbone_config()), self.config.tower_config()
         self.perceiver = Perceiver(tower)
         self.restorer = GuidedNet(backbone, len(self.config.types), tower.semantics)
 

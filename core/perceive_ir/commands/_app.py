@@ -1,0 +1,52 @@
+"""The typer application: what the console entry point starts."""
+
+from typing import Annotated
+
+import typer
+
+from perceive_ir.commands._assess import assess
+from perceive_ir.commands._benchmark import speed
+from perceive_ir.commands._degrade import degrade
+from perceive_ir.commands._demo import demo
+from perceive_ir.commands._doctor import doctor
+from perceive_ir.commands._group import ExtensibleGroup
+from perceive_ir.commands._map import quality_map
+from perceive_ir.commands._models import models
+from perceive_ir.commands._restore import restore
+
+COMMANDS = {
+    "restore": restore, "assess": assess, "map": quality_map, "degrade": degrade, "models": models, "doctor": doctor,
+    "demo": demo,
+}  # fmt: skip
+
+app = typer.Typer(name="perceive-ir", cls=ExtensibleGroup, add_completion=False, pretty_exceptions_enable=False)
+for name, function in COMMANDS.items():
+    app.command(name)(function)
+
+benchmark = typer.Typer(cls=ExtensibleGroup, help="Measure speed and quality.")
+benchmark.command("speed")(speed)
+benchmark.callback()(lambda: None)
+app.add_typer(benchmark, name="benchmark")
+
+
+def show_version(wanted: bool) -> None:
+    """Print the version and end."""
+    if wanted:
+        from perceive_ir._version import VERSION
+
+        typer.echo(f"perceive-ir {VERSION}")
+        raise typer.Exit
+
+
+@app.callback()
+def program(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Perceive what is wrong with pictures, how badly and where, and restore them."""
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

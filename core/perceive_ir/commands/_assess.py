@@ -1,0 +1,128 @@
+"""``perceive-ir assess``: what is wrong with pictures, as a table, JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perceive_ir._recipe import Recipe
+from perceive_ir._vocabulary import TIERS, TYPES
+from perceive_ir.commands._inputs import each, finish, paths_of, refuse_folder
+from perceive_ir.commands._options import takes_recipe
+from perceive_ir.commands._report import console, progress, say_json
+
+if TYPE_CHECKING:
+    from perceive_ir import Perception
+
+STYLES = {"low": "bold red", "medium": "yellow", "high": "green"}
+
+
+@takes_recipe("model", "axes", "value_range", "device", "precision")
+def assess(
+    inputs: Annotated[list[str], typer.Argument(help="Pictures: names, or patterns in quotes.", show_default=False)],
+    recipe: Recipe,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    as_csv: Annotated[
+        str, typer.Option("--csv", metavar="FILE", help="Write CSV into a file, or to the screen with '-'.")
+    ] = "",
+    force: Annotated[bool, typer.Option("--force", help="Replace a CSV file that exists.")] = False,
+) -> None:
+    """Say what is wrong with pictures, and how badly."""
+    from perceive_ir import load
+    from perceive_ir.files import read_image
+
+    if as_json and as_csv == "-":
+        raise ValueError("--json and --csv - both want the screen; give one of them")
+    check_csv(as_csv, force)
+    restorer = load(recipe.model, device=recipe.device, precision=recipe.precision)
+
+    def look(path: Path) -> Perception:
+        refuse_folder(path, "assess")
+        picture = read_image(path)
+        axes = picture.axes if recipe.axes == "auto" else recipe.axes
+        return restorer.perceive(picture.data, axes, recipe.value_range)
+
+    paths = paths_of(inputs)
+    found: list[tuple[Path, Perception | None, str]] = []
+    try:
+        with progress() as bar:
+            task = bar.add_task("looking", total=len(paths), unit="pictures")
+            for one in each(paths, look):
+                found.append(one)
+                bar.advance(task)
+    finally:
+        show(found, as_json, as_csv, force)
+    finish(sum(seen is None for _, seen, _ in found))
+
+
+def show(found: Sequence[tuple[Path, Perception | None, str]], as_json: bool, as_csv: str, force: bool) -> None:
+    """Print or write what was seen, in the form that was asked for."""
+    if as_json:
+        say_json([about(*one) for one in found])
+    if as_csv:
+        write_csv(as_csv, csv_text(found), force)
+    if not as_json and not as_csv and any(seen for _, seen, _ in found):
+        console().print(table(found))
+
+
+def about(path: Path, seen: Perception | None, why: str) -> dict[str, Any]:
+    """Return what was seen in a picture, as plain values."""
+    if seen is None:
+        return {"input": str(path), "ok": False, "error": why}
+    return {"input": str(path), "ok": True, "tier": seen.tier, **seen.to_dict(), "words": seen.words()}
+
+
+def table(found: Sequence[tuple[Path, Perception | None, str]]) -> Any:
+    """Lay out what was seen for reading."""
+    from rich.table import Table
+    from rich.text import Text
+
+    made = Table("file", "quality", "score", "damage (severity)", "in words")
+    for path, seen, _ in found:
+        if seen is not None:
+            damage = "  ".join(f"{kind} {seen.severities[kind]:.2f}" for kind in seen.present) or "-"
+            made.add_row(
+                Text(str(path)), Text(seen.tier, STYLES[seen.tier]), f"{seen.score:.2f}", damage, Text(seen.words())
+            )
+    return made
+
+
+def csv_text(found: Sequence[tuple[Path, Perception | None, str]]) -> str:
+    """Lay out what was seen as CSV: probabilities of tiers and types, severities, words, and errors."""
+    stream = io.StringIO()
+    head = ["file", "tier", "score", *TIERS, *TYPES, *(f"{kind}_severity" for kind in TYPES), "words", "error"]
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(head)
+    for path, seen, why in found:
+        if seen is None:
+            writer.writerow([str(path), *[""] * (len(head) - 2), why])
+            continue
+        values = (*seen.tiers.values(), *seen.types.values(), *seen.condition.values())
+        numbers = [f"{value:.4f}" for value in (seen.score, *values)]
+        writer.writerow([str(path), seen.tier, *numbers, seen.words(), ""])
+    return stream.getvalue()
+
+
+def check_csv(target: str, force: bool) -> None:
+    """Refuse now a file that could not be written later."""
+    from perceive_ir.files._atomic import check_target
+
+    if target not in ("", "-"):
+        check_target(Path(target), force=force)
+
+
+def write_csv(target: str, text: str, force: bool) -> None:
+    """Write the CSV whole or not at all, or print it."""
+    from perceive_ir.files._atomic import replacing
+    from perceive_ir.files._faults import writing
+
+    if target == "-":
+        typer.echo(text, nl=False)
+        return
+    with writing(Path(target)), replacing(Path(target), force=force) as partial:
+        partial.write_text(text, encoding="utf-8", errors="backslashreplace")

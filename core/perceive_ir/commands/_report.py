@@ -1,0 +1,80 @@
+"""What the user sees: lines without surprises, one line per error, and a progress bar where there is a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from perceive_ir._errors import PerceiveIRError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+EXPECTED = (PerceiveIRError, ValueError, TypeError, OSError, MemoryError)
+"""What a user or the world can cause. Anything else is a bug and keeps its traceback."""
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+WIDE = 240
+"""Columns of a table that goes to a file or a pipe."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console that prints text as it is; a table in a pipe is not cut at 80 columns."""
+    from rich.console import Console
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDE
+    return Console(stderr=stderr, markup=False, emoji=False, highlight=False, soft_wrap=True, width=width)
+
+
+def say(text: str) -> None:
+    """Print one line of result."""
+    console().print(one_line(text))
+
+
+def complain(text: str) -> None:
+    """Print one line about what went wrong."""
+    console(stderr=True).print(one_line(text))
+
+
+def say_json(value: Any) -> None:
+    """Print JSON, with nothing else on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def one_line(text: object) -> str:
+    """`text` without line breaks, control characters and what cannot be printed."""
+    line = " ".join(str(text).split())
+    return "".join(c if c.isprintable() else "�" for c in line)
+
+
+def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
+    """Say an error in one line, without the name of the input, which stands before it anyway."""
+    if isinstance(error, MemoryError):
+        return "there is not enough memory; free some, or give smaller pictures"
+    if isinstance(error, OSError) and error.strerror:
+        where = f"{error.filename}: " if error.filename is not None and str(error.filename) != str(path) else ""
+        return one_line(f"{where}{error.strerror}")
+    words = one_line(error) or type(error).__name__
+    return words.removeprefix(f"{one_line(path)} ") if path is not None else words
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Yield a progress bar on stderr; it vanishes when it is done, and is not there without a terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    there = console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} {task.fields[unit]}", markup=False),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=there, transient=True, disable=not there.is_terminal) as bar:
+        yield bar

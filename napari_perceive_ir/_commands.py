@@ -1,0 +1,61 @@
+"""One-click commands of the menus: a task with automatic severity on the active layer, in the Restore dock."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from napari_perceive_ir._words import AUTOMATIC
+from perceive_ir._vocabulary import TASKS
+
+if TYPE_CHECKING:
+    from napari_perceive_ir._dock import RestoreDock
+
+DOCK_NAME = "Restore (Perceive-IR)"
+"""The name that napari's menus give to the dock, so that both open the same one."""
+
+
+def one_click(task: str) -> Callable[[], None]:
+    """Make the command of a task."""
+
+    def command() -> None:
+        run_task(task)
+
+    command.__name__ = task
+    return command
+
+
+def run_task(task: str) -> None:
+    """Restore the active layer of the current viewer in its Restore dock, which shows progress and can cancel."""
+    import napari
+    from napari.layers import Image
+    from napari.utils.notifications import show_error
+
+    viewer = napari.current_viewer()
+    layer = viewer.layers.selection.active if viewer is not None else None
+    if not isinstance(layer, Image):
+        show_error("no image layer is active: click one in the layer list first")
+        return
+    dock = restore_dock(viewer)
+    if dock.running:
+        show_error("the Restore dock is busy: wait for it or cancel it first")
+        return
+    dock.run(layer, task)
+
+
+def restore_dock(viewer: Any) -> RestoreDock:
+    """Return the viewer's Restore dock, opened and raised."""
+    from napari_perceive_ir._dock import RestoreDock
+
+    known = [dock for dock in viewer.window.dock_widgets.values() if isinstance(dock, RestoreDock)]
+    dock = known[0] if known else RestoreDock(viewer)
+    if not known:
+        viewer.window.add_dock_widget(dock, name=DOCK_NAME)
+    frame: Any = dock.parent()
+    frame.show()
+    frame.raise_()
+    return dock
+
+
+restore: Callable[[], None] = one_click(AUTOMATIC)
+globals().update({task: one_click(task) for task in TASKS})

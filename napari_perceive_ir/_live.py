@@ -1,0 +1,90 @@
+"""The strength slider after a run: the result is blended anew in its layer, without running the network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from superqt.utils import QSignalDebouncer
+
+from napari_perceive_ir._background import Job
+from napari_perceive_ir._layers import reblend
+from napari_perceive_ir._run import Blended, Event, Failed, blending, same_but_strength
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+    from napari_perceive_ir._controls import RecipeControls
+    from perceive_ir import Recipe, Result
+
+PAUSE = 80
+"""Milliseconds without a move of the slider before the result is blended anew."""
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A result in the viewer: the layer that it came from, the layer that it is in, and what it is."""
+
+    source: Image
+    layer: Image
+    result: Result
+
+    def follows(self, source: Image | None, recipe: Recipe, layers: Any) -> bool:
+        """Whether the controls still speak of this result, and its layer is there and still holds it."""
+        there = self.layer in layers and self.layer.data is self.result.image
+        return there and source == self.source and same_but_strength(recipe, self.result.recipe)
+
+
+class LiveStrength(QObject):
+    """Keeps the last result at the strength that the controls show."""
+
+    failed = Signal(object)
+
+    def __init__(self, controls: RecipeControls, layers: Any) -> None:
+        super().__init__(controls)
+        self._controls, self._layers = controls, layers
+        self._shown: Shown | None = None
+        self._job: Job | None = None
+        self._pause = QSignalDebouncer(parent=self)
+        self._pause.setTimeout(PAUSE)
+        self._pause.triggered.connect(self._blend)
+        controls.strength.valueChanged.connect(lambda _: self._pause.throttle())
+
+    def keep(self, shown: Shown) -> None:
+        """Follow the slider with another result."""
+        self._shown = shown
+        self._pause.throttle()  # the slider may have moved while it was made
+
+    def forget(self, layer: Image) -> None:
+        """Free the result that was in a layer that is gone."""
+        if self._shown is not None and self._shown.layer == layer:
+            self._shown = None
+
+    def _followed(self) -> Shown | None:
+        shown = self._shown
+        if shown is None or not shown.follows(self._controls.layer.value, self._controls.recipe(), self._layers):
+            return None
+        return shown
+
+    def _blend(self) -> None:
+        shown, strength = self._followed(), self._controls.recipe().strength
+        if self._job is not None or shown is None or strength == shown.result.recipe.strength:
+            return
+        self._job = Job(self, "", blending, shown.result, strength, visible=False)
+        self._job.happened.connect(self._happened)
+        self._job.ended.connect(self._ended)
+        self._job.start()
+
+    def _happened(self, event: Event) -> None:
+        shown = self._followed()
+        if isinstance(event, Blended) and shown is not None:
+            result = reblend(shown.layer, shown.result, event.image, event.strength)
+            self._shown = Shown(shown.source, shown.layer, result)
+        if isinstance(event, Failed):
+            self._shown = None
+            self.failed.emit(event.error)
+
+    def _ended(self) -> None:
+        self._job = None
+        self._blend()

@@ -1,0 +1,353 @@
+"""Networks start from nothing changed, see no farther than they say, and compute what the papers write."""
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from perceive_ir._vocabulary import TYPES
+from perceive_ir.networks import (
+    PGCA,
+    PGM,
+    Compact,
+    CompactConfig,
+    Guidance,
+    Perceiver,
+    Restormer,
+    RestormerConfig,
+    Signals,
+    System,
+    SystemConfig,
+    gate,
+    pool,
+    pool_windows,
+)
+from perceive_ir.networks.compact import ResidualBlock
+from perceive_ir.networks.restormer import GDFN, MDTA, EnhancedBlock, TransformerBlock
+from perceive_ir.networks.tower import TowerConfig
+
+BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
+SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
+DEEP = CompactConfig(widths=(4, 4, 6))
+
+
+def picture(batch: int = 1, height: int = 32, width: int = 48, seed: int = 0) -> Tensor:
+    return torch.rand(batch, 3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def told(batch: int = 1, **severities: float) -> Tensor:
+    return torch.tensor([[severities.get(name, 0.0) for name in TYPES]]).repeat(batch, 1)
+
+
+def as_map(condition: Tensor, height: int, width: int) -> Tensor:
+    return condition[:, :, None, None].expand(-1, -1, height, width).contiguous()
+
+
+def semantics(system: System, batch: int = 1) -> tuple[Tensor, ...]:
+    return tuple(torch.randn(batch, n) for n in system.config.tower_config().semantics)
+
+
+# ---- what starts at zero
+
+
+def test_a_fresh_residual_block_returns_its_input():
+    x = torch.randn(2, 8, 10, 12)
+    assert torch.equal(ResidualBlock(8)(x), x)
+
+
+def test_fresh_modulation_changes_nothing():
+    gamma, beta = PGM(channels=6, condition=5, semantic=4)(torch.randn(2, 5), torch.randn(2, 4))
+    assert gamma.shape == beta.shape == (2, 6, 1, 1)
+    assert not gamma.any()
+    assert not beta.any()
+
+
+def test_a_fresh_compact_network_adds_no_constant():
+    net = Compact(SMALL)
+    nn.init.zeros_(net.leave.weight)
+    assert torch.equal(net(picture()), picture())
+
+
+@BACKBONES
+@pytest.mark.parametrize("severities", [{"noise": 0.25}, {"haze": 1.0}, {"noise": 0.3, "rain": 0.9, "jpeg": 0.1}])
+def test_a_fresh_guided_network_equals_its_plain_backbone(make_system, backbone, severities):
+    system = make_system(backbone=backbone, lively=False)
+    x = picture(2)
+    plain = system.restorer.backbone(x)
+    assert (plain - x).abs().max() > 1e-3
+    for signals in (Signals(told(2, **severities)), Signals(told(1, **severities), semantics(system))):
+        torch.testing.assert_close(system.restorer(x, signals), plain, rtol=0, atol=1e-6)
+
+
+@BACKBONES
+def test_told_nothing_a_network_changes_nothing(make_system, backbone):
+    system = make_system(backbone=backbone)
+    x = picture(2)
+    assert torch.equal(system.restorer(x, Signals(told(2))), x)
+    assert torch.equal(system.restorer(x, Signals(as_map(told(2), 4, 6), semantics(system))), x)
+
+
+@BACKBONES
+def test_a_condition_as_a_vector_equals_a_constant_map(make_system, backbone):
+    system = make_system(backbone=backbone)
+    x, condition, known = picture(2), told(2, noise=0.1, blur=0.15), semantics(system)
+    vector = system.restorer(x, Signals(condition, known))
+    assert (vector - x).abs().max() > 1e-3
+    mapped = system.restorer(x, Signals(as_map(condition, 4, 6), known))
+    torch.testing.assert_close(mapped, vector, rtol=0, atol=2e-6)
+
+
+@BACKBONES
+def test_condition_and_semantics_both_steer_the_network(make_system, backbone):
+    system = make_system(backbone=backbone)
+    x = picture()
+    outs = [
+        system.restorer(x, Signals(told(noise=1.0))),
+        system.restorer(x, Signals(told(haze=1.0))),
+        system.restorer(x, Signals(told(noise=1.0), semantics(system))),
+    ]
+    assert (outs[0] - outs[1]).abs().max() > 1e-4
+    assert (outs[0] - outs[2]).abs().max() > 1e-4
+
+
+def test_tiles_of_one_picture_share_its_semantics_also_under_a_map(tiny_system):
+    x, known = picture(3), semantics(tiny_system)
+    condition = as_map(told(3, noise=0.5), 4, 6)
+    together = tiny_system.restorer(x, Signals(condition, known))
+    alone = [tiny_system.restorer(x[n : n + 1], Signals(condition[n : n + 1], known)) for n in range(3)]
+    torch.testing.assert_close(together, torch.cat(alone), rtol=0, atol=1e-6)
+
+
+def test_the_gate_opens_with_the_largest_severity_and_is_full_at_a_quarter():
+    condition = torch.stack([told(noise=s, rain=s / 2)[0] for s in (0.0, 0.05, 0.125, 0.25, 1.0)])
+    torch.testing.assert_close(gate(condition).flatten(), torch.tensor([0.0, 0.2, 0.5, 1.0, 1.0]))
+    mapped = gate(as_map(condition, 2, 3))
+    assert mapped.shape == (5, 1, 2, 3)
+    torch.testing.assert_close(mapped[:, 0, 1, 2], torch.tensor([0.0, 0.2, 0.5, 1.0, 1.0]))
+
+
+def test_a_half_open_gate_applies_half_of_the_residual(tiny_system):
+    x, condition = picture(), told(noise=0.125)
+    full = tiny_system.restorer.backbone(x, tiny_system.restorer.guide(Signals(condition)))
+    half = tiny_system.restorer(x, Signals(condition))
+    torch.testing.assert_close(half, x + 0.5 * (full - x))
+
+
+# ---- shapes and formulas
+
+
+def test_modulation_is_one_plus_gamma_times_x_plus_beta(tiny_system):
+    guidance = tiny_system.restorer.guidance
+    signals = Signals(told(2, noise=0.5), semantics(tiny_system, 2))
+    features = torch.randn(2, 16, 5, 7)
+    gamma, beta = guidance.levels["3"](guidance.embed(signals.condition), signals.semantics[2])
+    assert gamma.shape == beta.shape == (2, 16, 1, 1)
+    torch.testing.assert_close(guidance(signals)(3, features), (1 + gamma) * features + beta)
+
+
+def test_modulation_of_a_map_has_the_shape_of_the_map():
+    pgm = PGM(channels=6, condition=5, semantic=4)
+    for known in (None, torch.randn(1, 4), torch.randn(2, 4)):
+        gamma, beta = pgm(torch.randn(2, 5, 3, 4), known)
+        assert gamma.shape == beta.shape == (2, 6, 3, 4)
+
+
+def test_withheld_semantics_count_as_the_zero_vector():
+    pgm = PGM(channels=6, condition=5, semantic=4)
+    nn.init.normal_(pgm.leave.weight)
+    z = torch.randn(2, 5)
+    torch.testing.assert_close(pgm(z, None)[0], pgm(z, torch.zeros(2, 4))[0])
+
+
+def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
+    """Transposed attention, channel by channel, (B, C, H, W) each."""
+    heads, size = len(temperature), q.shape[1] // len(temperature)
+    out = []
+    for head in range(heads):
+        part = slice(head * size, (head + 1) * size)
+        qh, kh, vh = q[:, part], k[:, part], v[:, part]
+        qh = qh / qh.square().sum((2, 3), keepdim=True).sqrt()
+        kh = kh / kh.square().sum((2, 3), keepdim=True).sqrt()
+        weights = (torch.einsum("bihw,bjhw->bij", qh, kh) * temperature[head].item()).softmax(-1)
+        out.append(torch.einsum("bij,bjhw->bihw", weights, vh))
+    return torch.cat(out, dim=1)
+
+
+def norm_by_hand(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    centred = x - x.mean(1, keepdim=True)
+    scaled = centred / (centred.square().mean(1, keepdim=True) + norm.eps).sqrt()
+    return scaled * norm.weight[:, None, None] + norm.bias[:, None, None]
+
+
+def test_pgca_asks_with_the_guided_and_answers_with_the_plain_features():
+    pgca = PGCA(channels=12, heads=3)
+    nn.init.uniform_(pgca.temperature, 0.5, 3)
+    nn.init.uniform_(pgca.norm_y.norm.weight)
+    guided, plain = torch.randn(2, 12, 6, 5), torch.randn(2, 12, 6, 5)
+    query = pgca.query(norm_by_hand(guided, pgca.norm_y.norm))
+    key, value = pgca.key_value(norm_by_hand(plain, pgca.norm_x.norm)).split(12, dim=1)
+    expected = pgca.project(attention_by_hand(query, key, value, pgca.temperature))
+    torch.testing.assert_close(pgca(guided, plain), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_mdta_attends_between_channels():
+    mdta = MDTA(channels=8, heads=2)
+    nn.init.uniform_(mdta.temperature, 0.5, 3)
+    x = torch.randn(2, 8, 6, 5)
+    query, key, value = mdta.query_key_value(x).split(8, dim=1)
+    expected = mdta.project(attention_by_hand(query, key, value, mdta.temperature))
+    torch.testing.assert_close(mdta(x), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_gdfn_gates_one_half_with_the_gelu_of_the_other():
+    gdfn = GDFN(channels=6, expansion=2.66)
+    x = torch.randn(1, 6, 5, 7)
+    first, second = gdfn.enter(x).split(15, dim=1)
+    torch.testing.assert_close(gdfn(x), gdfn.leave(nn.functional.gelu(first) * second))
+
+
+def test_an_enhanced_block_adds_attention_to_the_guided_features():
+    block = EnhancedBlock(8, heads=2, expansion=2.0)
+    plain, guided = torch.randn(1, 8, 4, 6), torch.randn(1, 8, 4, 6)
+    x = block.attention(guided, plain) + guided
+    torch.testing.assert_close(block(plain, guided), x + block.feed_forward(block.norm(x)))
+
+
+def test_an_enhanced_block_without_guidance_is_a_transformer_block():
+    enhanced, plain = EnhancedBlock(8, 2, 2.0), TransformerBlock(8, 2, 2.0)
+    attention = enhanced.attention
+    attention.query[0].weight.data, attention.key_value[0].weight.data = plain.attention.query_key_value[
+        0
+    ].weight.data.split([8, 16])
+    attention.query[1].weight.data, attention.key_value[1].weight.data = plain.attention.query_key_value[
+        1
+    ].weight.data.split([8, 16])
+    attention.project.weight.data = plain.attention.project.weight.data
+    enhanced.feed_forward.load_state_dict(plain.feed_forward.state_dict())
+    x = torch.randn(2, 8, 4, 6)
+    torch.testing.assert_close(enhanced(x, x), plain(x))
+
+
+# ---- sizes
+
+
+def test_restormer_at_full_size_has_the_parameters_of_the_paper_and_compact_is_small():
+    with torch.device("meta"):
+        restormer, system = Restormer(), System()
+    assert 25e6 < count(restormer) < 26.5e6
+    assert count(system.restorer.backbone) <= 5e6
+    assert count(system) * 2 <= 16 * 2**20
+
+
+def count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("net", [Compact(SMALL), Compact(CompactConfig((4, 4), (0, 1), (0,))), "restormer"])
+def test_a_network_takes_every_size_that_it_says_it_takes(net, make_system):
+    net = make_system(backbone="restormer").restorer if net == "restormer" else net
+    step, least = net.size_needs.multiple_of, net.size_needs.minimum
+    extra = (Signals(told(noise=1.0)),) if isinstance(net.size_needs, object) and hasattr(net, "guidance") else ()
+    for height, width in ((least, least), (least, least + step), (5 * step, 2 * step)):
+        assert net(picture(2, height, width), *extra).shape == (2, 3, height, width)
+
+
+def test_a_guide_is_called_at_the_latent_first_and_then_at_each_finer_level():
+    calls: list[tuple[int, int]] = []
+
+    def guide(level: int, features: Tensor) -> Tensor:
+        calls.append((level, features.shape[1]))
+        return features
+
+    net = Compact(CompactConfig((4, 6, 8), (1, 1, 2), (1, 1)))
+    plain = net(picture())
+    assert torch.equal(net(picture(), guide), plain)
+    assert calls == [(3, 8), (2, 6), (1, 4)]
+    assert dict(calls) == dict(net.guided_channels)
+
+
+@pytest.mark.parametrize("config", [SMALL, DEEP, CompactConfig((4, 4), (2, 1), (3,))])
+def test_compact_sees_as_far_as_it_says_and_hardly_less(config):
+    net = Compact(config)
+    for parameter in net.parameters():  # no cancelling and no dead ReLU: every path counts
+        parameter.data.abs_().add_(1e-3)
+    cell = net.size_needs.multiple_of
+    side = -(-(2 * net.reach + 4 * cell) // cell) * cell
+    middle = side // 2 // cell * cell
+    seen = max(farthest(net, side, middle + offset) for offset in (0, cell // 2 - 1, cell - 1))
+    assert net.reach - 2 <= seen <= net.reach
+
+
+def farthest(net: nn.Module, side: int, place: int) -> int:
+    """Return the largest distance at which the output at a place of the diagonal depends on the input."""
+    x = picture(1, side, side).requires_grad_()
+    net.double()(x.double())[0, :, place, place].sum().backward()
+    rows = torch.nonzero(x.grad.abs().amax((0, 1, 3))).flatten()
+    return int(max(place - rows[0], rows[-1] - place))
+
+
+def test_the_tower_sees_no_farther_than_it_says():
+    perceiver = Perceiver(TowerConfig(widths=(4, 4, 4, 4), blocks=(1, 2, 1, 2))).eval()
+    tower = perceiver.tower
+    for parameter in tower.parameters():
+        parameter.data.abs_().add_(1e-3)
+    x = torch.full((1, 3, 512, 16), 0.9).requires_grad_()
+    tower(x)[3][0, :, 16].sum().backward()
+    rows = torch.nonzero(x.grad.abs().amax((0, 1, 3))).flatten()
+    reach = int(max(16 * 16 - rows[0], rows[-1] - (17 * 16 - 1)))
+    assert reach == tower.reach == 130
+
+
+# ---- the perceiver
+
+
+def test_a_perceiver_reads_tiers_types_severities_and_unit_vectors(tiny_system):
+    reading = tiny_system.perceiver(picture(3, 64, 48))
+    assert reading.tier_logits.shape == (3, 3)
+    assert reading.type_logits.shape == reading.severities.shape == (3, len(TYPES))
+    assert ((reading.severities >= 0) & (reading.severities <= 1)).all()
+    for vectors in (reading.contrast, reading.embedding):
+        torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
+
+
+def test_a_perceiver_embeds_pictures_like_an_open_clip_model(tiny_system):
+    x = picture(2, 64, 48)
+    embedding = tiny_system.perceiver.encode_image(x, normalize=True)
+    torch.testing.assert_close(embedding, tiny_system.perceiver(x).embedding)
+    raw = tiny_system.perceiver.encode_image(x)
+    torch.testing.assert_close(nn.functional.normalize(raw, dim=-1), embedding)
+
+
+def test_a_window_as_large_as_the_picture_is_the_picture():
+    maps = torch.rand(2, 3, 8, 8)
+    torch.testing.assert_close(pool_windows(maps, 8, 4)[:, :, 0, 0], pool(maps), rtol=1e-4, atol=1e-4)
+    assert pool_windows(maps, 4, 2).shape == (2, 6, 3, 3)
+    torch.testing.assert_close(pool_windows(maps, 4, 2)[..., 1, 2], pool(maps[:, :, 2:6, 4:8]), rtol=1e-4, atol=1e-4)
+
+
+# ---- configs
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SystemConfig(backbone="unet"), "compact, restormer, got 'unet'"),
+        (lambda: SystemConfig.from_dict({"size": {}}), "unknown key 'size' for SystemConfig; known keys: backbone"),
+        (lambda: System(SystemConfig(sizes={"depth": 3})), "unknown key 'depth' for CompactConfig"),
+        (lambda: System(SystemConfig(tower={"depth": 3})), "unknown key 'depth' for TowerConfig"),
+        (lambda: CompactConfig(widths=(4, 4)), r"one encoder entry per width .* widths \(4, 4\)"),
+        (lambda: CompactConfig(encoder_blocks=(1, 1, 0)), r"latent blocks of 1 or more, got .*\(1, 1, 0\)"),
+        (lambda: RestormerConfig(heads=(1, 2)), "as many widths, blocks and heads"),
+        (lambda: RestormerConfig(widths=(8, 16), blocks=(1, 1), heads=(1, 3)), "divisible .* heads"),
+        (lambda: Guidance({1: 4, 2: 4}, 8, (3,)), "2 levels and only 1"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_where_they_are_given(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def test_a_config_written_out_names_every_size_so_that_later_defaults_do_not_matter():
+    config = SystemConfig(sizes={"widths": [4, 4, 8]}).to_dict()
+    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks"}
+    assert config["tower"]["widths"]
+    assert SystemConfig.from_dict(config).to_dict() == config

@@ -1,0 +1,81 @@
+"""A tiny model with random weights under the default name, and a way to hold a run between two events."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SIZES = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
+TOWER = {"widths": (4, 4, 8, 8)}
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    import torch
+
+    from perceive_ir._weights import Card, load_system, save_system
+    from perceive_ir.networks import System, SystemConfig
+
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("weights")
+    system = System(SystemConfig(sizes=SIZES, tower=TOWER))
+    save_system(folder / "compact.safetensors", system, Card("compact", "test"))
+    load_system(folder / "compact.safetensors")  # a test of its own says what loading may import beside OpenGL
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def tiny_model(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    from perceive_ir._catalogue import FOLDER_VARIABLE, loaded
+
+    monkeypatch.setenv(FOLDER_VARIABLE, str(weights_folder))
+    loaded.cache_clear()
+    yield
+    loaded.cache_clear()
+
+
+class Gate:
+    """Holds a run after its event ``at`` until it is opened, and remembers the events."""
+
+    def __init__(self, events: Callable[..., Iterator[Any]]) -> None:
+        self.events = events
+        self.at = "Seen"
+        self.opened = threading.Event()
+        self.seen: list[str] = []
+
+    def __call__(self, *args: Any) -> Iterator[Any]:
+        for event in self.events(*args):
+            self.seen.append(type(event).__name__)
+            yield event
+            if self.seen[-1] == self.at:
+                assert self.opened.wait(30)
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    from napari_perceive_ir import _dock
+    from napari_perceive_ir._run import restoring
+
+    held = Gate(restoring)
+    monkeypatch.setattr(_dock, "restoring", held)
+    yield held
+    held.opened.set()
+
+
+@pytest.fixture
+def notices() -> Iterator[list[str]]:
+    """The notifications that napari shows."""
+    from napari.utils.notifications import notification_manager
+
+    shown: list[str] = []
+
+    def remember(notice: Any) -> None:
+        shown.append(f"{notice.severity}: {notice.message}")
+
+    notification_manager.notification_ready.connect(remember)
+    yield shown
+    notification_manager.notification_ready.disconnect(remember)

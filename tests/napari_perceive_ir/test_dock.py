@@ -1,0 +1,373 @@
+"""The Restore dock with real clicks and a real, tiny model: what it does in a window of napari, and by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from numpy.typing import NDArray
+from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QPoint, Qt, QThreadPool
+
+from napari_perceive_ir import _commands
+from napari_perceive_ir._controls import RecipeControls
+from napari_perceive_ir._dock import RestoreDock
+
+LONG = 30_000
+"""Milliseconds that a busy machine may need."""
+
+
+def picture(*shape: int) -> NDArray[np.float32]:
+    return np.random.default_rng(0).random(shape).astype(np.float32)
+
+
+@pytest.fixture
+def viewer() -> ViewerModel:
+    """A viewer without a window, which most of the dock does not need."""
+    viewer = ViewerModel()
+    viewer.add_image(picture(48, 40), name="cells", scale=(0.5, 0.25), units=("um", "um"))
+    return viewer
+
+
+@pytest.fixture
+def dock(viewer: ViewerModel, qtbot: QtBot) -> RestoreDock:
+    dock = RestoreDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    choose(dock, task="denoise", severity=0.5)
+    return dock
+
+
+@pytest.fixture
+def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
+    """A viewer with a window, as napari hands it to plugins."""
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(picture(48, 40), name="cells", scale=(0.5, 0.25), units=("um", "um"))
+    return viewer
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
+    yield
+    assert QThreadPool.globalInstance().waitForDone(LONG)
+
+
+def opened(window: Any, name: str = "Restore") -> RestoreDock:
+    """Open a dock in a window."""
+    dock = RestoreDock(window)
+    window.window.add_dock_widget(dock, name=name)
+    choose(dock, task="denoise", severity=0.5)
+    return dock
+
+
+def choose(dock: RestoreDock, task: str, severity: float) -> None:
+    dock.controls.task.value = task
+    dock.controls.automatic.value = False
+    dock.controls.severity.setValue(severity)
+
+
+def click(qtbot: QtBot, button: Any) -> None:
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
+
+
+def finish(qtbot: QtBot, *docks: RestoreDock) -> None:
+    qtbot.waitUntil(lambda: not any(dock.running for dock in docks), timeout=LONG)
+
+
+def names(viewer: ViewerModel) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def test_run_adds_the_result_on_its_source_and_says_so(window: Any, qtbot: QtBot) -> None:
+    dock = opened(window)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    source, result = window.layers
+    assert (source.name, result.name) == ("cells", "cells denoised")
+    assert np.array_equal(result.extent.world, source.extent.world)
+    assert (result.units, result.data.dtype) == (source.units, source.data.dtype)
+    assert not np.array_equal(result.data, source.data)
+    assert "cells denoised" in dock.status.text()
+    assert dock.seen.text().startswith("The model sees ")
+    assert dock.run_button.isEnabled() and not dock.cancel_button.isEnabled()
+
+
+def test_automatic_severity_is_shown_and_can_be_taken_over(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    click(qtbot, dock.controls.automatic.native)
+    assert dock.controls.recipe().severity == "auto"
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert "is seen" in dock.controls.automatic.text
+    click(qtbot, dock.controls.automatic.native)
+    assert dock.controls.recipe().severity == pytest.approx(dock.controls.severity.value(), abs=0.01)
+
+
+def test_a_note_is_shown(dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from perceive_ir import Perception
+
+    monkeypatch.setattr(Perception, "tier", "high")
+    dock.controls.task.value = "auto"
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert dock.note.text() == "Unchanged: the picture is perceived as of high quality."
+
+
+def held_run(dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    """Press Run and wait until the gate holds it."""
+    click(qtbot, dock.run_button)
+    qtbot.waitUntil(lambda: gate.at in gate.seen, timeout=LONG)
+
+
+@pytest.mark.parametrize("at", ["Ready", "Seen", "Progress"])
+def test_cancel_adds_nothing(at: str, viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    gate.at = at
+    held_run(dock, qtbot, gate)
+    click(qtbot, dock.cancel_button)
+    assert not dock.cancel_button.isEnabled() and not dock.run_button.isEnabled()
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert len(gate.seen) == ["Ready", "Seen", "Progress"].index(at) + 2  # one event more, then it stopped
+    assert (names(viewer), dock.status.text()) == (["cells"], "Cancelled: nothing was added.")
+    assert dock.run_button.isEnabled()
+
+
+def test_after_a_cancel_the_next_run_works(viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    held_run(dock, qtbot, gate)
+    click(qtbot, dock.cancel_button)
+    gate.opened.set()
+    finish(qtbot, dock)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert names(viewer) == ["cells", "cells denoised"]
+
+
+def test_progress_is_shown_in_the_dock_and_in_the_activity_dock(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any
+) -> None:
+    from napari.utils import progress
+
+    gate.at = "Progress"
+    held_run(dock, qtbot, gate)
+    qtbot.waitUntil(lambda: "1 of 1 tiles" in dock.status.text(), timeout=LONG)
+    assert (dock.progress.value(), dock.progress.maximum(), dock.progress.isHidden()) == (1, 1, False)
+    assert [bar.desc.strip(": ") for bar in progress._all_instances] == ["Restoring cells"]
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert dock.progress.isHidden() and not progress._all_instances
+
+
+def test_removing_the_layer_stops_the_run(viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    held_run(dock, qtbot, gate)
+    viewer.layers.remove("cells")
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert (names(viewer), dock.status.text()) == ([], "Stopped, because the layer was removed.")
+    assert not dock.run_button.isEnabled()
+
+
+def test_removing_another_layer_does_not(viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    viewer.add_image(picture(20, 20), name="other")
+    held_run(dock, qtbot, gate)
+    viewer.layers.remove("other")
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert names(viewer) == ["cells", "cells denoised"]
+
+
+def test_data_that_change_during_a_run_do_not_disturb_it(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any
+) -> None:
+    held_run(dock, qtbot, gate)
+    viewer.layers["cells"].data = picture(30, 70)
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert viewer.layers["cells denoised"].data.shape == (48, 40)
+
+
+def test_closing_the_viewer_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
+    held_run(opened(window), qtbot, gate)
+    window.close()
+    gate.opened.set()
+    assert QThreadPool.globalInstance().waitForDone(LONG)
+    assert "Finished" not in gate.seen
+
+
+def test_closing_the_dock_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
+    dock = opened(window)
+    held_run(dock, qtbot, gate)
+    window.window.remove_dock_widget(dock)
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert (names(window), "Finished" in gate.seen) == (["cells"], False)
+
+
+def test_two_docks_run_at_once(window: Any, qtbot: QtBot, gate: Any) -> None:
+    window.add_image(picture(20, 30), name="other")
+    first, second = opened(window), opened(window, "Another")
+    choose(second, task="deblur", severity=0.5)
+    first.controls.layer.value, second.controls.layer.value = window.layers
+    for dock in (first, second):
+        click(qtbot, dock.run_button)
+    qtbot.waitUntil(lambda: gate.seen.count("Seen") == 2, timeout=LONG)
+    gate.opened.set()
+    finish(qtbot, first, second)
+    assert sorted(names(window)) == ["cells", "cells denoised", "other", "other deblurred"]
+
+
+def test_the_strength_slider_blends_the_result_anew(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, gate: Any
+) -> None:
+    gate.opened.set()
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    source, result = viewer.layers
+    full = result.data.copy()
+    dock.controls.strength.setValue(0.5)
+    qtbot.waitUntil(lambda: not np.array_equal(result.data, full), timeout=LONG)
+    assert np.allclose(result.data - source.data, (full - source.data) / 2, atol=1e-6)
+    assert result.metadata["perceive_ir"]["recipe"]["strength"] == 0.5
+    assert gate.seen.count("Finished") == 1
+
+
+def test_the_slider_leaves_a_result_alone_that_is_no_longer_meant(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    data = viewer.layers["cells denoised"].data
+    dock.controls.task.value = "deblur"
+    dock.controls.strength.setValue(0.5)
+    qtbot.wait(300)
+    assert viewer.layers["cells denoised"].data is data
+    dock.controls.task.value = "denoise"
+    viewer.layers.remove("cells denoised")
+    dock.controls.strength.setValue(0.7)
+    qtbot.wait(300)
+    assert names(viewer) == ["cells"]
+
+
+def test_a_mistake_shows_one_notification(
+    viewer: ViewerModel, dock: RestoreDock, qtbot: QtBot, notices: list[str]
+) -> None:
+    viewer.layers["cells"].data = picture(48, 40) > 0.5
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert len(notices) == 1 and "cannot restore bool images: convert with .astype('uint8')" in notices[0]
+    assert (names(viewer), dock.status.text()) == (["cells"], "Failed: nothing was added.")
+
+
+def test_a_missing_model_shows_one_notification(
+    dock: RestoreDock, qtbot: QtBot, notices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from perceive_ir import WeightsError, _catalogue
+
+    def missing(model: str) -> None:
+        raise WeightsError(f"no model {model!r} here")
+
+    monkeypatch.setattr(_catalogue, "find", missing)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert len(notices) == 1 and "no model 'compact' here" in notices[0]
+
+
+def test_a_bug_is_not_swallowed(dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_perceive_ir import _dock
+
+    def broken(plan: Any) -> Iterator[Any]:
+        yield from ()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(_dock, "restoring", broken)
+    with qtbot.capture_exceptions() as caught:
+        click(qtbot, dock.run_button)
+        finish(qtbot, dock)
+    assert [str(error) for _, error, _ in caught] == ["a bug"]
+    assert dock.run_button.isEnabled()
+
+
+def test_without_an_image_layer_there_is_nothing_to_run(viewer: ViewerModel, qtbot: QtBot, notices: list[str]) -> None:
+    viewer.layers.clear()
+    viewer.add_labels(np.zeros((9, 9), int))
+    dock = RestoreDock(viewer)
+    qtbot.addWidget(dock)
+    assert (dock.controls.layer.choices, dock.run_button.isEnabled()) == ((), False)
+    dock.run()
+    assert "open a picture first" in notices[0]
+
+
+def test_the_layers_offered_follow_the_viewer(viewer: ViewerModel, dock: RestoreDock) -> None:
+    viewer.add_image(picture(9, 9), name="more")
+    viewer.add_points(np.zeros((1, 2)), name="spots")
+    viewer.layers["more"].name = "much more"
+    combo = dock.controls.layer.native
+    assert [combo.itemText(n) for n in range(combo.count())] == ["cells", "much more"]
+    assert dock.controls.layer.value.name == "cells"
+    viewer.layers.remove("cells")
+    assert dock.controls.layer.value.name == "much more"
+
+
+def test_the_controls_speak_the_recipe(dock: RestoreDock, viewer: ViewerModel, qtbot: QtBot) -> None:
+    from perceive_ir import Recipe
+
+    fresh = RecipeControls(viewer)
+    qtbot.addWidget(fresh)
+    assert fresh.recipe() == Recipe()
+    assert fresh.strength.toolTip() == Recipe.model_fields["strength"].description
+    assert fresh.layer.value.name == "cells"
+    dock.controls.strength.setValue(0.8)
+    assert dock.controls.recipe() == Recipe(task="denoise", severity=0.5, strength=0.8)
+
+
+def test_the_keyboard_goes_from_top_to_bottom(dock: RestoreDock, qtbot: QtBot) -> None:
+    controls = dock.controls
+    order = [controls.layer.native, controls.task.native, controls.automatic.native, controls.severity.focusProxy()]
+    order += [controls.strength.focusProxy(), dock.run_button]
+    qtbot.waitActive(dock)
+    order[0].setFocus()
+    reached = []
+    while dock.run_button not in reached and len(reached) < 12:
+        reached.append(dock.focusWidget())
+        qtbot.keyClick(reached[-1], Qt.Key.Key_Tab)
+    assert [widget for widget in reached if widget in order] == order
+
+
+def test_the_dock_fits_into_350_pixels(dock: RestoreDock, viewer: ViewerModel, qtbot: QtBot) -> None:
+    viewer.layers["cells"].name = "a very long name of a layer, as readers of files make them " * 3
+    dock.controls.automatic.value = True
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert dock.minimumSizeHint().width() <= 350
+
+
+def test_one_click_restores_the_active_layer_in_one_dock(window: Any, qtbot: QtBot) -> None:
+    window.add_image(picture(30, 20), name="second")
+    window.layers.selection.active = window.layers["cells"]
+    _commands.brighten()
+    dock = _commands.restore_dock(window)
+    _commands.denoise()  # busy: says so and does nothing
+    finish(qtbot, dock)
+    assert names(window) == ["cells", "second", "cells brightened"]
+    assert list(window.window.dock_widgets) == [_commands.DOCK_NAME]
+
+
+def test_the_menu_entries_share_a_dock(window: Any, qtbot: QtBot) -> None:
+    from napari._app_model import get_app_model
+
+    commands = get_app_model().commands
+    commands.execute_command("napari-perceive-ir.restore_dock")
+    commands.execute_command("napari-perceive-ir.denoise")
+    finish(qtbot, _commands.restore_dock(window))
+    assert names(window) == ["cells", "cells denoised"]
+    assert list(window.window.dock_widgets) == [_commands.DOCK_NAME]
+
+
+def test_one_click_on_no_image_says_so(window: Any, notices: list[str]) -> None:
+    window.add_labels(np.zeros((9, 9), int))
+    _commands.restore()
+    assert len(notices) == 1 and "no image layer is active" in notices[0]
+    assert not window.window.dock_widgets
