@@ -10,7 +10,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBox
 
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._controls import RecipeControls
-from napari_perceive_ir._layers import add_result, plan_run
+from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._run import (
     MISTAKES,
@@ -25,6 +25,8 @@ from napari_perceive_ir._run import (
     shown_severity,
 )
 
+REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
+
 
 class RestoreDock(QWidget):
     """Restores an image layer in the background; the result is a new layer exactly on its source.
@@ -35,10 +37,11 @@ class RestoreDock(QWidget):
         The viewer whose layers are offered.
     """
 
+    _job: Job | None = None  # of the class, because Qt sends events to a widget before it is made
+
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
         self._viewer = napari_viewer
-        self._job: Job | None = None
         self._source: Image | None = None
         self._plan: RunPlan | None = None
         self._began = 0.0
@@ -120,11 +123,13 @@ class RestoreDock(QWidget):
         self.controls.show_seen(shown_severity(self._plan.recipe, event.perception))
 
     def _add(self, event: Finished) -> None:
-        source, result = self._source, event.result
-        assert source is not None
-        layer = add_result(self._viewer, source, result)
+        source, plan, result = self._source, self._plan, event.result
+        assert source is not None and plan is not None
+        layer = add_result(self._viewer, source, plan, result)
         self.live.keep(Shown(source, layer, result))
-        self._say(f"Added “{layer.name}” after {perf_counter() - self._began:.1f} s.", note=sentence(result.note))
+        late = REPLACED if replaced(source, plan) else ""
+        seconds = perf_counter() - self._began
+        self._say(f"Added “{layer.name}” after {seconds:.1f} s.", note=sentence(result.note) + late)
 
     def _ended(self) -> None:
         self._job = self._source = self._plan = None

@@ -49,7 +49,7 @@ def restore_layer(viewer: Any, layer: Image | str, *, labels: Any = None, **reci
     source = find_image(viewer, layer)
     plan = plan_run(source, make_recipe(**recipe_fields), labels)
     result = next(event.result for event in restoring(plan) if isinstance(event, Finished))
-    return add_result(viewer, source, result)
+    return add_result(viewer, source, plan, result)
 
 
 def map_layer(
@@ -105,7 +105,7 @@ def plan_run(source: Image | None, recipe: Recipe, labels: Any = None) -> RunPla
     if source is None:
         raise ValueError("no image layer to restore: open a picture first")
     axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
-    return RunPlan(level0(source), make_recipe(recipe, axes=axes), array_of(labels))
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), placement(source), array_of(labels))
 
 
 def array_of(labels: Any) -> Any:
@@ -115,15 +115,21 @@ def array_of(labels: Any) -> Any:
     return level0(labels) if isinstance(labels, Labels) else labels
 
 
-def add_result(viewer: Any, source: Image, result: Result) -> Image:
+def replaced(source: Image, plan: RunPlan) -> bool:
+    """Whether a layer shows other data by now than those that were restored."""
+    return level0(source) is not plan.array
+
+
+def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Image:
     """Add a restored picture exactly on its source, with the same look."""
     from napari.layers import Image
 
     name = result_name(source.name, result.recipe.tasks)
     metadata = {**source.metadata, KEY: result.to_dict()}
-    layer = Image(result.image, name=name, metadata=metadata, **placement(source))
+    place = plan.place if replaced(source, plan) else placement(source)
+    layer = Image(result.image, name=name, metadata=metadata, **place)
     layer.contrast_limits_range = source.contrast_limits_range
-    layer.contrast_limits = source.contrast_limits
+    layer.contrast_limits = place["contrast_limits"]
     viewer.add_layer(layer)
     return layer
 

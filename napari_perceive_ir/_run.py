@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,8 @@ class RunPlan:
     array: Any
     recipe: Recipe
     """With the axes of the array."""
+    place: Mapping[str, Any]
+    """Where the layer lies and how it looks, for the case that its data are replaced during the run."""
     labels: Any = None
 
 

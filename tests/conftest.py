@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from perceive_ir import Restorer
@@ -14,6 +15,9 @@ if TYPE_CHECKING:
 
 # Read when torch is imported. The networks are tiny: on a busy machine two threads are 20 times slower than one.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+settings.register_profile("busy machines", deadline=None)
+settings.load_profile("busy machines")
 
 MakeSystem = Callable[..., "System"]
 

@@ -57,7 +57,7 @@ def available() -> dict[str, Path]:
 def find(model: str | os.PathLike[str]) -> Path:
     """Return the weights file of a model given by name or path."""
     model = os.fspath(model)
-    if model.endswith(SUFFIX) or os.sep in model:
+    if model.endswith(SUFFIX) or Path(model).name != model:
         path = Path(model).expanduser()
         if path.is_file():
             return path

@@ -85,7 +85,8 @@ def load_system(path: str | Path) -> tuple[System, Card]:
     if digest != digest_of(tensors, about):
         raise WeightsError(f"{path} was changed after it was written (its digest does not match); get it again")
     try:
-        with torch.device("meta"):
+        # Not on the meta device: that would import a compiler, at a second's cost.
+        with torch.random.fork_rng(devices=[]):
             system = System(SystemConfig.from_dict(json.loads(about["config"])))
         card = Card(**json.loads(about["card"]), digest=digest)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:

@@ -122,6 +122,7 @@ def test_unsigned_and_boolean_labels_are_labels_too():
         assert painted_condition(recipe, np.ones((8, 8), dtype), 8).sum() == 1
 
 
+@settings(max_examples=50)
 @given(hnp.arrays(np.bool_, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=30)), st.integers(1, 9))
 def test_the_share_of_a_cell_counts_its_pixels_and_continues_the_edge(mask, step):
     shares = cell_means(mask, step)
@@ -135,7 +136,7 @@ def test_the_share_of_a_cell_counts_its_pixels_and_continues_the_edge(mask, step
 cells = hnp.arrays(np.float32, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.floats(0, 1, width=32))
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(cells, st.sampled_from([16, 32, 48]), st.data())
 def test_rows_are_sampled_bilinearly_between_the_centres_of_cells(values, stride, data):
     rows, columns = values.shape
@@ -149,7 +150,7 @@ def test_rows_are_sampled_bilinearly_between_the_centres_of_cells(values, stride
     np.testing.assert_allclose(sampled, whole[start:stop, :width], rtol=0, atol=1e-5)
 
 
-@settings(deadline=None)
+@settings(max_examples=50)
 @given(cells, st.sampled_from([1, 2, 4]), st.data())
 def test_cells_are_made_finer_bilinearly_and_continued_as_they_end(values, ratio, data):
     size = tuple(data.draw(st.integers(1, n * ratio + 3)) for n in values.shape)

@@ -57,7 +57,7 @@ def seen(tiers=(0.7, 0.2, 0.1), **severities: float) -> Perception:
 # ---- where it looks
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(sides, sides, st.integers(1, 40))
 @example(3000, 100, 1)
 @example(10_000, 1, 1)
@@ -87,7 +87,7 @@ def covered(parts: list[slice], length: int) -> bool:
     return end >= length
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.integers(1, 20_000), st.integers(1, 20_000))
 def test_crops_lie_about_as_dense_along_both_sides(height, width):
     rows, columns = grid(height, width, 16)

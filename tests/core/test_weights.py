@@ -145,7 +145,7 @@ def test_a_file_that_goes_on(tiny_weights):
     refusal(tiny_weights)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.floats(0, 1, exclude_max=True), header=st.booleans(), mask=st.integers(1, 255))
 def test_a_byte_that_was_changed_is_noticed(tiny_weights, place, header, mask):
     data = bytearray(tiny_weights.read_bytes())

@@ -52,7 +52,7 @@ class Gate:
             self.seen.append(type(event).__name__)
             yield event
             if self.seen[-1] == self.at:
-                assert self.opened.wait(30)
+                assert self.opened.wait(60)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import Signals, System
 from perceive_ir_training.config import StageConfig, TrainConfig
 from perceive_ir_training.data import Pictures, load_pictures, shrink
-from perceive_ir_training.losses import perceiver_loss
+from perceive_ir_training.losses import balanced_l1, perceiver_loss
 from perceive_ir_training.sampling import draw_batch, draw_mixture, draw_severities
 
 
@@ -180,7 +180,7 @@ def restorer_step(
         with torch.no_grad():
             semantics = system.perceiver.semantics(damaged)
     restored = system.restorer(damaged, Signals(told, semantics))
-    return {"l1": (restored - target).abs().mean()}
+    return {"l1": balanced_l1(restored, target, damaged)}
 
 
 def learning_rate(step: int, done: float, settings: StageConfig) -> float:

@@ -21,6 +21,16 @@ def tiers_of(severities: Tensor) -> Tensor:
     return (worst < LOW_FROM).long() + (worst < MEDIUM_FROM).long()
 
 
+def balanced_l1(restored: Tensor, target: Tensor, damaged: Tensor) -> Tensor:
+    """L1 over a batch (B, 3, H, W) in which much damaged pictures do not drown the others.
+
+    Each picture weighs ``1 / sqrt(mean |damaged - target| + 0.02)``; the weights of a batch sum to 1.
+    """
+    errors = (restored - target).abs().mean(dim=(1, 2, 3))
+    weights = ((damaged - target).abs().mean(dim=(1, 2, 3)) + 0.02).rsqrt()
+    return (weights * errors).sum() / weights.sum()
+
+
 def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> dict[str, Tensor]:
     """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged."""
     judged = torch.ones_like(severities)

@@ -1,5 +1,6 @@
 """The typer application: what the console entry point starts."""
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -14,7 +15,7 @@ from perceive_ir.commands._map import quality_map
 from perceive_ir.commands._models import models
 from perceive_ir.commands._restore import restore
 
-COMMANDS = {
+COMMANDS: dict[str, Callable[..., None]] = {
     "restore": restore, "assess": assess, "map": quality_map, "degrade": degrade, "models": models, "doctor": doctor,
     "demo": demo,
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceive_ir._recipe import make_recipe
+from perceive_ir._recipe import Recipe
 from perceive_ir.commands._report import console, progress, say_json
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from perceive_ir import Perception, Restorer
 
-WORK = {"task": "denoise", "severity": 0.4}
+WORK = Recipe(task="denoise", severity=0.4)
 """A task is given, so that the network runs whatever the picture looks like."""
 AUTO = "auto"
 
@@ -69,8 +69,8 @@ def measure(restorer: Restorer, side: int, repeat: int) -> dict[str, Any]:
     network, tiles = bare(restorer, image, seen)
     runs = {
         "bare": network,
-        "pipeline": lambda: restorer.restore(image, perception=seen, **WORK),
-        "perceived": lambda: restorer.restore(image, **WORK),
+        "pipeline": lambda: restorer.restore(image, WORK, perception=seen),
+        "perceived": lambda: restorer.restore(image, WORK),
     }
     seconds = interleaved(runs, repeat, restorer)
     return {
@@ -89,9 +89,8 @@ def bare(restorer: Restorer, image: NDArray[Any], seen: Perception) -> tuple[Cal
     from perceive_ir._decision import decide
     from perceive_ir.images import parse_layout
 
-    recipe = make_recipe(**WORK)
-    decided = decide(recipe, seen)
-    job = restorer.plan(image, parse_layout(image.shape), recipe, seen, decided)
+    decided = decide(WORK, seen)
+    job = restorer.plan(image, parse_layout(image.shape), WORK, seen, decided)
     signals = restorer.conditions(job)([], None)  # type: ignore[arg-type]  # one condition for all tiles: none is read
     full, rest = divmod(job.plan.count, job.batch)
     batches = [

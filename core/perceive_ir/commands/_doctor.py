@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceive_ir._errors import PerceiveIRError
+from perceive_ir._recipe import Recipe
 from perceive_ir.commands._report import console, one_line, reason, say_json
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 SIDE = 512
 """Side of the picture whose restoration is timed."""
 RUNS = 3
-WORK = {"task": "denoise", "severity": 0.4}
+WORK = Recipe(task="denoise", severity=0.4)
 GIB = 2**30
 
 
@@ -121,7 +122,7 @@ def speed(device: torch.device, problem: str) -> dict[str, Any]:
     for name in ("float32", "bfloat16"):
         if name == "float32" or precision(name, device)["pays"]:
             restorer = compact(name, device, problem)
-            restorer.restore(picture, **WORK)
+            restorer.restore(picture, WORK)
             seconds = min(timed(restorer, picture) for _ in range(RUNS))
             rates[name] = round(SIDE * SIDE / 1e6 / seconds, 3)
     return {"picture": f"{SIDE} x {SIDE}", "megapixels_per_s": rates, "random_weights": bool(problem)}
@@ -141,7 +142,7 @@ def compact(precision: str, device: torch.device, problem: str) -> Restorer:
 def timed(restorer: Restorer, picture: Any) -> float:
     """Seconds of one restoration."""
     start = time.perf_counter()
-    restorer.restore(picture, **WORK)
+    restorer.restore(picture, WORK)
     return time.perf_counter() - start
 
 
@@ -175,7 +176,9 @@ def find_weights() -> tuple[dict[str, str], str]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, of this distribution and of what it needs."""
-    needed = [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires("napari-perceive-ir") or () if ";" not in line]
+    needed = [
+        re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in requires("napari-perceive-ir") or () if ";" not in line
+    ]
     found = {"python": sys.version.split()[0]}
     for name in ("napari-perceive-ir", *sorted(needed)):
         try:
@@ -199,10 +202,12 @@ def table(found: dict[str, Any]) -> Any:
         "precisions": "\n".join(f"{name}: {judged(p)}" for name, p in found["precisions"].items()),
         "speed of compact": speed_words(found["speed"]),
         "tiles": "{tile} pixels a side, {batch} at once, within {budget_gib} GiB".format(**found["tiles"]),
-        "weights": "\n".join([*(f"{n}: {p}" for n, p in found["weights"].items()), *filter(None, [found["weights_problem"]])]),
+        "weights": "\n".join(
+            [*(f"{n}: {p}" for n, p in found["weights"].items()), *filter(None, [found["weights_problem"]])]
+        ),
         "versions": ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
     }
-    made = Table("", "found", show_header=False, show_lines=True)
+    made = Table.grid(padding=(0, 3))
     for name, words in rows.items():
         made.add_row(Text(name, "bold"), Text("\n".join(one_line(line) for line in words.splitlines())))
     return made

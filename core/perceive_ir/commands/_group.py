@@ -17,7 +17,7 @@ ENTRY_POINTS = "perceive_ir.commands"
 """Each entry point of this group is a function; ``benchmark.quality`` becomes the command ``benchmark quality``."""
 
 # Typer has carried its own copy of click since 0.2x, so the class is found through one that both export.
-UsageFault = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+UsageFault: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
 
 
 class ExtensibleGroup(TyperGroup):
@@ -52,16 +52,16 @@ class ExtensibleGroup(TyperGroup):
             complain("stopped; what was finished is kept, and nothing is half-written")
             raise typer.Exit(INTERRUPTED) from None
 
-    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+    def main(self, *args: Any, **extra: Any) -> Any:
         """Run, and end the process with an exit code."""
-        if not standalone_mode:
-            return super().main(*args, standalone_mode=False, **extra)
+        if not extra.pop("standalone_mode", True):
+            return super().main(*args, **{**extra, "standalone_mode": False})
         sys.exit(self.exit_code(*args, **extra))
 
     def exit_code(self, *args: Any, **extra: Any) -> int:
         """Run, and say expected errors in one line."""
         try:
-            code = super().main(*args, standalone_mode=False, **extra)
+            code = super().main(*args, **{**extra, "standalone_mode": False})
         except UsageFault as error:
             complain(usage(error))
             return 1
@@ -118,4 +118,4 @@ def broken(name: str, why: str) -> Callable[[], None]:
 def usage(error: Any) -> str:
     """Say a mistake in the command line, and where to read what is right."""
     command = error.ctx.command_path if getattr(error, "ctx", None) is not None else "perceive-ir"
-    return f"{command}: {error.format_message().rstrip('.')}; see `{command} --help`"
+    return f"{command}: {error.format_message().rstrip('.?')}; see `{command} --help`"

@@ -62,7 +62,7 @@ def option(name: str) -> inspect.Parameter:
         "--" + name.replace("_", "-"),
         help=f"{field.description} Repeatable: {', '.join(TASKS)}." if several else field.description,
         metavar="TASK" if several else metavar(field.annotation, name.upper()),
-        show_default=default if isinstance(default, str) else json.dumps(default),
+        show_default=default if isinstance(default, str) else json.dumps(default) if default else False,
         rich_help_panel=PANEL,
     )
     kind = list[str] | None if several else str | None
@@ -79,7 +79,7 @@ def metavar(annotation: Any, name: str) -> str:
     if origin is tuple:
         return "LOW,HIGH"
     if isinstance(origin, type) and issubclass(origin, Mapping):
-        return "JSON"
+        return "NAME=VALUE,…"
     if arguments:
         return "|".join(metavar(part, name) for part in arguments)
     return {int: "WHOLE", float: "NUMBER"}.get(annotation, name)
