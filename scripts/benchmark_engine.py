@@ -1,4 +1,4 @@
-"""Measure the engine: speed beside the bare network and beside other networks, memory and time of large pictures.
+"""Measure the engine: speed beside other networks, memory and time of large pictures.
 
     python scripts/benchmark_engine.py speed      # medians of interleaved runs, one process
     python scripts/benchmark_engine.py memory     # peak memory above the caller's arrays, one process per size
@@ -19,7 +19,6 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-SIZES = {"512²": (512, 512), "1 MP": (1024, 1024), "4 MP": (2048, 2048)}
 RECIPE = {"task": "denoise", "severity": 0.4}
 
 
@@ -102,46 +101,27 @@ def others() -> dict[str, Callable[[], object]]:
 
 
 def speed(repeats: int = 3) -> None:
-    """Print a table of speeds."""
-    import numpy as np
-
+    """Print a table of speeds on 512²: compact and restormer through the engine and bare, and two other networks."""
     from perceive_ir import load
-    from perceive_ir._device import has_fast_bfloat16
     from perceive_ir._engine import Restorer
     from perceive_ir._weights import Card
     from perceive_ir.networks import System, SystemConfig
 
-    restorer = load("compact")
-    seen = restorer.perceive(np.asarray(picture(512, 512)))
-    rows = []
-    precisions = ["float32"] + (["bfloat16"] if has_fast_bfloat16(restorer.device) else [])
-    for precision in precisions:
-        model = load("compact", precision=precision)
-        for name, (h, w) in SIZES.items():
-            image = picture(h, w)
-            runs = {
-                "engine": lambda m=model, i=image: m.restore(i, perception=seen, **RECIPE),
-                "bare": bare(model, image),
-                "with perception": lambda m=model, i=image: m.restore(i, **RECIPE),
-            }
-            if name == "512²":
-                runs |= others()
-            rows += report(f"compact {precision} {name}", h * w / 1e6, interleaved(runs, repeats))
-    big = Restorer(System(SystemConfig(backbone="restormer")), Card("restormer", "random"))
     image = picture(512, 512)
-    seen = big.perceive(image)
-    runs = {"engine": lambda: big.restore(image, perception=seen, **RECIPE), "bare": bare(big, image)}
-    rows += report("restormer float32 512²", 0.262144, interleaved(runs, 1))
-    sys.stdout.write("\n".join(["| what | run | seconds | MP/s | over bare |", "|---|---|---|---|---|", *rows]) + "\n")
-
-
-def report(what: str, megapixels: float, seconds: dict[str, float]) -> list[str]:
-    """Format rows of the speed table."""
-    rows = []
-    for name, value in seconds.items():
-        ratio = f"{value / seconds['bare']:.2f}" if name in ("engine", "with perception") else ""
-        rows.append(f"| {what} | {name} | {value:.2f} | {megapixels / value:.2f} | {ratio} |")
-    return rows
+    small = load("compact", precision="float32")
+    large = Restorer(System(SystemConfig(backbone="restormer")), Card("restormer", "random"))
+    seen = small.perceive(image)
+    runs = {
+        "compact, engine": lambda: small.restore(image, perception=seen, **RECIPE),
+        "compact, bare": bare(small, image),
+        "compact, engine with perception": lambda: small.restore(image, **RECIPE),
+        **others(),
+        "restormer, engine": lambda: large.restore(image, perception=seen, **RECIPE),
+        "restormer, bare": bare(large, image),
+    }
+    sys.stdout.write("| 512², float32 | seconds | MP/s |\n|---|---|---|\n")
+    for name, value in interleaved(runs, repeats).items():
+        sys.stdout.write(f"| {name} | {value:.2f} | {0.262144 / value:.3f} |\n")
 
 
 def memory() -> None:

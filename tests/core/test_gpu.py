@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from perceive_ir._engine import Restorer
 from perceive_ir._weights import Card
 from perceive_ir.networks import System, SystemConfig

@@ -14,7 +14,7 @@ from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir.commands._inputs import each, finish, paths_of, refuse_folder
 from perceive_ir.commands._options import takes_recipe
-from perceive_ir.commands._report import console, progress, say_json
+from perceive_ir.commands._report import progress, say_json, say_table
 
 if TYPE_CHECKING:
     from perceive_ir import Perception
@@ -67,7 +67,7 @@ def show(found: Sequence[tuple[Path, Perception | None, str]], as_json: bool, as
     if as_csv:
         write_csv(as_csv, csv_text(found), force)
     if not as_json and not as_csv and any(seen for _, seen, _ in found):
-        console().print(table(found))
+        say_table(table(found))
 
 
 def about(path: Path, seen: Perception | None, why: str) -> dict[str, Any]:
@@ -79,10 +79,10 @@ def about(path: Path, seen: Perception | None, why: str) -> dict[str, Any]:
 
 def table(found: Sequence[tuple[Path, Perception | None, str]]) -> Any:
     """Lay out what was seen for reading."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    made = Table("file", "quality", "score", "damage (severity)", "in words")
+    made = Table(Column("file", overflow="fold"), "quality", "score", "damage (severity)", "in words")
     for path, seen, _ in found:
         if seen is not None:
             damage = "  ".join(f"{kind} {seen.severities[kind]:.2f}" for kind in seen.present) or "-"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from perceive_ir._recipe import Recipe
-from perceive_ir.commands._report import console, progress, say_json
+from perceive_ir.commands._report import progress, say_json, say_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -50,7 +50,7 @@ def speed(
     if as_json:
         say_json({"model": restorer.card.name, "device": str(restorer.device), "repeat": repeat, "runs": rows})
     else:
-        console().print(table(rows))
+        say_table(table(rows))
 
 
 def useful_precisions(device: str) -> list[str]:

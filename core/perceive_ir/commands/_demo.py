@@ -15,7 +15,7 @@ import typer
 from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import task_of
 from perceive_ir.commands._options import takes_recipe
-from perceive_ir.commands._report import console, progress, say
+from perceive_ir.commands._report import progress, say, say_table
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def demo(
             bar.advance(task)
     write_text(output / LEDGER, json.dumps([one.to_dict() for one in shown], indent=2) + "\n")
     write_page(shown, restorer, output)
-    console().print(table(shown))
+    say_table(table(shown))
     say(f"Open {output / 'index.html'} in a browser; the pictures lie beside it.")
 
 

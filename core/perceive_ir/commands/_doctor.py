@@ -8,13 +8,14 @@ import re
 import sys
 import time
 from importlib.metadata import PackageNotFoundError, requires, version
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from perceive_ir._errors import PerceiveIRError
 from perceive_ir._recipe import Recipe
-from perceive_ir.commands._report import console, one_line, reason, say_json
+from perceive_ir.commands._report import one_line, reason, say_json, say_table
 
 if TYPE_CHECKING:
     import torch
@@ -34,7 +35,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
     if as_json:
         say_json(found)
     else:
-        console().print(table(found))
+        say_table(table(found))
 
 
 def examine() -> dict[str, Any]:
@@ -205,7 +206,7 @@ def table(found: dict[str, Any]) -> Any:
         "weights": "\n".join(
             [*(f"{n}: {p}" for n, p in found["weights"].items()), *filter(None, [found["weights_problem"]])]
         ),
-        "versions": ", ".join(f"{name} {number}" for name, number in found["versions"].items()),
+        "versions": fill(", ".join(f"{name} {number}" for name, number in found["versions"].items()), 88),
     }
     made = Table.grid(padding=(0, 3))
     for name, words in rows.items():

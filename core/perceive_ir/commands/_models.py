@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from perceive_ir.commands._inputs import finish
-from perceive_ir.commands._report import complain, console, one_line, reason, say, say_json
+from perceive_ir.commands._report import complain, one_line, reason, say, say_json, say_table
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
@@ -21,7 +21,7 @@ def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON inst
     if as_json:
         say_json(found)
     elif any("error" not in model for model in found):
-        console().print(table(found))
+        say_table(table(found))
     for model in found:
         if "error" in model:
             complain(f"{model['path']}: {model['error']}")
@@ -50,10 +50,10 @@ def describe(name: str, path: Path) -> dict[str, Any]:
 
 def table(found: list[dict[str, Any]]) -> Any:
     """Lay out the models for reading."""
-    from rich.table import Table
+    from rich.table import Column, Table
     from rich.text import Text
 
-    made = Table("name", "version", "licence", "scores", "path", show_lines=True)
+    made = Table("name", "version", "licence", "scores", Column("path", overflow="fold"), show_lines=True)
     for model in found:
         if "error" not in model:
             words = (model["name"], model["version"], model["licence"], "\n".join(flat(model["scores"])), model["path"])

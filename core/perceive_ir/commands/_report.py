@@ -42,6 +42,11 @@ def complain(text: str) -> None:
     console(stderr=True).print(one_line(text))
 
 
+def say_table(table: Any) -> None:
+    """Print a table; cells wrap where the terminal is narrow."""
+    console().print(table, soft_wrap=False)
+
+
 def say_json(value: Any) -> None:
     """Print JSON, with nothing else on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
@@ -67,14 +72,14 @@ def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> 
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress bar on stderr; it vanishes when it is done, and is not there without a terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Count(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text("looking" if task.total is None else f"{task.completed}/{task.total} {task.fields['unit']}")
 
     there = console(stderr=True)
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} {task.fields[unit]}", markup=False),
-        TimeRemainingColumn(),
-    )
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), Count(), TimeRemainingColumn())
     with Progress(*columns, console=there, transient=True, disable=not there.is_terminal) as bar:
         yield bar
