@@ -18,7 +18,7 @@ from perceive_ir._vocabulary import TIERS, TYPES, type_of
 AS_PERCEIVED = 0.5
 """Severity that, with task "auto", leaves the perceived condition as it is."""
 GENTLE = 0.5
-"""Share of the read severities that is used where the damage is of no known type."""
+"""Share of the expected severities that is used where the damage is of no known type."""
 
 Array = NDArray[np.float32]
 
@@ -43,18 +43,18 @@ class Decision:
 def decide(recipe: Recipe, seen: Perception) -> Decision:
     """Find the condition of a whole picture."""
     if recipe.tasks:
-        return Decision(chosen(recipe, seen.severities))
+        return Decision(chosen(recipe, seen.likely))
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
     if seen.tier == "high":
         return Decision(dict.fromkeys(TYPES, 0.0), "unchanged: the picture is perceived as of high quality")
     if seen.unknown:
-        gently = {t: min(1.0, s * GENTLE * factor) for t, s in seen.severities.items()}
+        gently = {t: min(1.0, s * seen.types[t] * GENTLE * factor) for t, s in seen.severities.items()}
         return Decision(gently, "damage of no known type: restored gently")
     return Decision({t: min(1.0, s * factor) for t, s in seen.condition.items()})
 
 
 def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
-    """Condition for chosen tasks: the given severity, or as read."""
+    """Condition for chosen tasks: the given severity, or the one found."""
     types = {type_of(task) for task in recipe.tasks}
     fixed = recipe.severity
     return {t: (severities[t] if fixed == "auto" else fixed) if t in types else 0.0 for t in TYPES}
@@ -64,11 +64,12 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
     """Condition of each cell (T, h, w) of a plane's quality map."""
     if recipe.tasks:
         chosen_types = np.array([t in {type_of(task) for task in recipe.tasks} for t in TYPES])
-        read = qmap.severities if recipe.severity == "auto" else np.full_like(qmap.severities, recipe.severity)
+        found = qmap.severities * np.minimum(1, qmap.types / PRESENT)
+        read = found if recipe.severity == "auto" else np.full_like(found, recipe.severity)
         return np.where(chosen_types[:, None, None], read, 0).astype(np.float32)
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
     unknown = (qmap.types < PRESENT).all(axis=0)
-    condition = np.where(unknown, qmap.severities * GENTLE, qmap.condition)
+    condition = np.where(unknown, qmap.severities * qmap.types * GENTLE, qmap.condition)
     good = qmap.probabilities.argmax(axis=0) == TIERS.index("high")
     return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 

@@ -45,7 +45,7 @@ class Perception:
     types: Mapping[str, float]
     """Probability that each type of damage is present."""
     severities: Mapping[str, float]
-    """Severity of each type, 0 (absent) .. 1, as read, whether it counts as present or not."""
+    """How severe each type is if it is present at all, 0 .. 1."""
     value_range: tuple[float, float]
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
@@ -71,6 +71,11 @@ class Perception:
     def condition(self) -> dict[str, float]:
         """Severity of each type that is present, 0 for the others."""
         return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
+
+    @property
+    def likely(self) -> dict[str, float]:
+        """Severity that a chosen task takes: as read once its type counts as present, less in doubt."""
+        return {t: s * min(1.0, self.types[t] / PRESENT) for t, s in self.severities.items()}
 
     @property
     def unknown(self) -> bool:
@@ -107,7 +112,7 @@ class QualityMap:
     types: Array
     """(T, ..., h, w): probability of each type."""
     severities: Array
-    """(T, ..., h, w): severity of each type as read."""
+    """(T, ..., h, w): how severe each type is if it is present at all."""
     stride: int
     window: int
     shape: tuple[int, int]

@@ -22,7 +22,7 @@ from perceive_ir._recipe import make_recipe
 
 TIER = {"low": (0.7, 0.2, 0.1), "medium": (0.2, 0.7, 0.1), "high": (0.1, 0.2, 0.7)}
 READ = {t: 0.2 + 0.05 * n for n, t in enumerate(TYPES)}
-"""Severities as read; noise 0.2, haze 0.25, rain 0.3, ..."""
+"""Severities as read, if the type is present; noise 0.2, haze 0.25, rain 0.3, ..."""
 
 
 def seen(tier: str, *present: str) -> Perception:
@@ -49,19 +49,20 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
         ({}, "medium", ("haze",), only(haze=0.25)),
         ({}, "high", ("noise",), only()),
         ({}, "high", (), only()),
-        ({}, "low", (), {t: 0.5 * s for t, s in READ.items()}),
+        ({}, "low", (), {t: 0.5 * 0.2 * s for t, s in READ.items()}),
         ({"severity": 0.5}, "low", ("noise",), only(noise=0.2)),
         ({"severity": 0.25}, "low", ("noise",), only(noise=0.1)),
         ({"severity": 1}, "low", ("noise",), only(noise=0.4)),
         ({"severity": 0}, "low", ("noise",), only()),
         ({"severity": 1}, "low", ("lowres",), only(lowres=1.0)),
-        ({"severity": 1}, "low", (), READ),
+        ({"severity": 1}, "low", (), {t: 0.2 * s for t, s in READ.items()}),
         ({"severity": 1}, "high", ("noise",), only()),
-        ({"task": "denoise"}, "low", ("rain",), only(noise=0.2)),
-        ({"task": "denoise"}, "high", (), only(noise=0.2)),
+        ({"task": "denoise"}, "low", ("noise",), only(noise=0.2)),
+        ({"task": "denoise"}, "low", ("rain",), only(noise=0.2 * 0.4)),
+        ({"task": "denoise"}, "high", (), only(noise=0.2 * 0.4)),
         ({"task": "denoise", "severity": 0.9}, "high", (), only(noise=0.9)),
         ({"task": "derain", "severity": 0}, "low", ("rain",), only()),
-        ({"task": ["denoise", "deblur"]}, "low", ("rain",), only(noise=0.2, blur=0.4)),
+        ({"task": ["denoise", "deblur"]}, "low", ("blur",), only(noise=0.2 * 0.4, blur=0.4)),
         ({"task": ["sharpen", "brighten"], "severity": 0.6}, "low", (), only(lowres=0.6, lowlight=0.6)),
     ],
 )
