@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceive_ir._catalogue import available, load, restore
-    from perceive_ir._engine import Restorer, Result, Step
+    from perceive_ir._engine import Restorer
     from perceive_ir._errors import (
         ImageFileError,
         MissingExtraError,
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
     )
     from perceive_ir._perception import Perception, QualityMap
     from perceive_ir._recipe import Recipe
+    from perceive_ir._result import Result, Step
     from perceive_ir._vocabulary import TASKS, TIERS, TYPES
     from perceive_ir.degradations import degrade
 
 _PLACES = {
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
-    "Restorer": "_engine", "Result": "_engine", "Step": "_engine",
+    "Restorer": "_engine", "Result": "_result", "Step": "_result",
     "ImageFileError": "_errors", "MissingExtraError": "_errors", "NotEnoughMemoryError": "_errors",
     "PerceiveIRError": "_errors", "WeightsError": "_errors",
     "Perception": "_perception", "QualityMap": "_perception",

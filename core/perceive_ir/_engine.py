@@ -7,8 +7,8 @@ values as they are stored: ``out = in + strength * scale * sum(window * (net(x) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,24 +18,21 @@ from torch import Tensor
 
 from perceive_ir import _decision as decision
 from perceive_ir._device import choose_device, choose_precision, memory_budget, without_denormals
+from perceive_ir._output import Job, Output, grouped, jobs
 from perceive_ir._perception import STRIDE, WINDOW, Perception, QualityMap, check_window, mirror, perceive, quality_map
 from perceive_ir._recipe import Recipe, make_recipe
-from perceive_ir._tiles import Accumulator, Band, Tile, TilePlan, pick_tile, plan_tiles, smaller
+from perceive_ir._result import Result, Step, untouched
+from perceive_ir._tiles import Tile, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._weights import Card
 from perceive_ir.images import (
     FILL_REACH,
     Layout,
     LazyArray,
-    Plane,
-    apply_residual,
     check_array,
     find_range,
     parse_layout,
     read_tile,
-    residual_dtype,
-    residual_to_plane,
     to_network,
-    write_tile,
 )
 from perceive_ir.networks import Signals, System
 
@@ -49,88 +46,6 @@ LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
 """Larger tiles are no faster."""
 
 Array = NDArray[Any]
-
-
-@dataclass(frozen=True)
-class Result:
-    """A restored picture and all that was done to it."""
-
-    image: Array
-    """The input's shape and dtype."""
-    perception: Perception
-    recipe: Recipe
-    model: Card
-    note: str = ""
-    """What the user should know: unchanged because good, damage of no known type, smaller tiles used."""
-    tile: tuple[int, int] = (0, 0)
-    """Height and width of the tiles that were used, as the network sees them; (0, 0) if it did not run."""
-    source: LazyArray | None = None
-    layout: Layout | None = None
-    residual: Array | None = None
-    """What the network wants to change, in units of the value range; without alpha."""
-    maps: Sequence[QualityMap] = ()
-    """Quality map of each plane, with handling "region"."""
-
-    def at(self, strength: float | None = None, tier_strength: Mapping[str, float] | None = None) -> Array:
-        """Blend anew with another strength, without running the network."""
-        changes: dict[str, Any] = {} if strength is None else {"strength": strength}
-        if tier_strength is not None:
-            changes["tier_strength"] = {**self.recipe.tier_strength, **tier_strength}
-        recipe = make_recipe(self.recipe, **changes)
-        if self.source is None or self.layout is None:
-            raise ValueError("this result was made with keep_residual=False: run restore again to blend anew")
-        out = np.empty(self.layout.shape, np.dtype(self.source.dtype))
-        for number, plane in enumerate(self.layout.planes()):
-            rows, columns = slice(0, self.layout.height), slice(0, self.layout.width)
-            raw = read_tile(self.source, plane, rows, columns)
-            if self.residual is not None:
-                part = read_tile(self.residual, plane, rows, columns)
-                raw = apply_residual(raw, part, self._scale, weights(recipe, self.maps, number, rows))
-            write_tile(out, plane, rows, columns, raw)
-        return out
-
-    @property
-    def _scale(self) -> float:
-        low, high = self.perception.value_range
-        return high - low
-
-    def to_dict(self) -> dict[str, Any]:
-        """Say what was done, as plain values for metadata and files."""
-        from perceive_ir._version import VERSION
-
-        return {
-            "software": f"napari-perceive-ir {VERSION}",
-            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.digest},
-            "recipe": self.recipe.model_dump(mode="json"),
-            "perception": self.perception.to_dict(),
-            "note": self.note,
-        }
-
-
-@dataclass(frozen=True)
-class Step:
-    """Progress in tiles; the last step carries the result."""
-
-    done: int
-    total: int
-    result: Result | None = None
-
-
-@dataclass(frozen=True)
-class Job:
-    """One picture or stack, its plan and its condition: everything that is fixed before the first tile."""
-
-    array: LazyArray
-    layout: Layout
-    recipe: Recipe
-    seen: Perception
-    plan: TilePlan
-    tile: int
-    """Side of a tile's core."""
-    batch: int
-    """How many tiles the network sees at once."""
-    decided: decision.Decision
-    labels: Array | None = None
 
 
 class Restorer:
@@ -152,6 +67,10 @@ class Restorer:
         self.precision = choose_precision(precision, self.device)
         self.system = system.to(self.device).eval().requires_grad_(False)
         self.system.restorer.to(memory_format=torch.channels_last)
+
+    def compile(self) -> None:
+        """Compile the restorer with ``torch.compile``; pays for many tiles of one size, costs a minute at the first."""
+        self.system.restorer.compile()
 
     def perceive(self, image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto") -> Perception:
         """Say what is wrong with a picture, or with a stack as one, and how badly."""
@@ -352,96 +271,10 @@ class Restorer:
             assert job.labels is not None
             cells = decision.painted_condition(job.recipe, plane_of(job.labels, job.layout, number), CONDITION_STEP)
             return decision.enlarge(cells, 1, (size[0], size[1]))
-        qmap = output.map_of(number, self)
+        qmap = output.map_of(number, self.quality_map)
         return decision.enlarge(
             decision.region_condition(job.recipe, qmap), qmap.stride // CONDITION_STEP, (size[0], size[1])
         )
-
-
-class Output:
-    """Takes the residuals of tiles, plane by plane, and writes finished rows."""
-
-    def __init__(self, job: Job, keep_residual: bool) -> None:
-        self.job = job
-        dtype, shape = np.dtype(job.array.dtype), job.layout.shape
-        self.image = np.empty(shape, dtype)
-        colours = (*shape[:-1], 3) if job.layout.colour else shape
-        self.residual = np.empty(colours, residual_dtype(dtype)) if keep_residual else None
-        self.accumulators: dict[int, Accumulator] = {}
-        self.sources: dict[int, LazyArray] = {}
-        self.maps: dict[int, QualityMap] = {}
-
-    def source(self, number: int, plane: Plane) -> tuple[LazyArray, Plane]:
-        """Return where to read a plane: the array itself, or for lazy arrays a copy of the plane, read once."""
-        if isinstance(self.job.array, np.ndarray):
-            return self.job.array, plane
-        if number not in self.sources:
-            whole = (slice(0, self.job.layout.height), slice(0, self.job.layout.width))
-            self.sources[number] = read_tile(self.job.array, plane, *whole)
-        kept = self.sources[number]
-        return kept, Plane((slice(None),) * len(kept.shape), 0, 1)
-
-    def map_of(self, number: int, restorer: Restorer) -> QualityMap:
-        """Return the quality map of a plane, made when it is first needed."""
-        if number not in self.maps:
-            source, plane = self.source(number, self.job.layout.plane(number))
-            whole = read_tile(source, plane, slice(0, self.job.layout.height), slice(0, self.job.layout.width))
-            axes = "YXC" if self.job.layout.colour else "YX"
-            self.maps[number] = restorer.quality_map(whole, axes, self.job.seen.value_range)
-        return self.maps[number]
-
-    def add(self, number: int, residual: Tensor) -> None:
-        """Take the next tile of a plane."""
-        if number not in self.accumulators:
-            self.accumulators[number] = Accumulator(self.job.plan, device=residual.device)
-        band = self.accumulators[number].add(residual)
-        if band is not None:
-            self.write(number, band)
-            if band.y0 + band.residual.shape[1] >= self.job.layout.height:
-                del self.accumulators[number]
-                self.sources.pop(number, None)
-
-    def write(self, number: int, band: Band) -> None:
-        """Write finished rows."""
-        layout, recipe = self.job.layout, self.job.recipe
-        rows, columns = slice(band.y0, band.y0 + band.residual.shape[1]), slice(0, layout.width)
-        target = layout.plane(number)
-        source, plane = self.source(number, target)
-        change = residual_to_plane(band.residual, layout.colour).astype(residual_dtype(self.image.dtype))
-        low, high = self.job.seen.value_range
-        raw = read_tile(source, plane, rows, columns)
-        strength = weights(recipe, self.maps, number, rows)
-        write_tile(self.image, target, rows, columns, apply_residual(raw, change, high - low, strength))
-        if self.residual is not None:
-            write_tile(self.residual, target, rows, columns, change)
-
-    def result(self, card: Card, note: str) -> Result:
-        """Return the finished picture."""
-        job, kept = self.job, self.residual is not None
-        return Result(
-            self.image, job.seen, job.recipe, card, note, job.plan.tile_shape,
-            job.array if kept else None, job.layout if kept else None, self.residual,
-            tuple(self.maps[n] for n in sorted(self.maps)),
-        )  # fmt: skip
-
-
-def jobs(job: Job, output: Output) -> Iterator[tuple[int, LazyArray, Plane, Tile]]:
-    """All tiles of all planes, in order."""
-    for number in range(job.layout.plane_count):
-        for tile in job.plan.tiles:
-            yield (number, *output.source(number, job.layout.plane(number)), tile)
-
-
-def grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:
-    """Split into lists of ``size``."""
-    group: list[Any] = []
-    for item in items:
-        group.append(item)
-        if len(group) == size:
-            yield group
-            group = []
-    if group:
-        yield group
 
 
 def fill_up(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -456,15 +289,6 @@ def window(condition: Tensor, tile: Tile, plan: TilePlan) -> Tensor:
     y, x = tile.y.start // CONDITION_STEP, tile.x.start // CONDITION_STEP
     height, width = (n // CONDITION_STEP for n in plan.tile_shape)
     return condition[:, y : y + height, x : x + width]
-
-
-def weights(
-    recipe: Recipe, maps: Mapping[int, QualityMap] | Sequence[QualityMap], number: int, rows: slice
-) -> float | NDArray[np.float32]:
-    """Strength of some rows of a plane: one number, or with handling "region" one per pixel."""
-    if recipe.handling != "region" or not maps:
-        return recipe.strength
-    return recipe.strength * decision.tier_weights(recipe, maps[number], rows)
 
 
 def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
@@ -488,12 +312,3 @@ def plane_of(labels: Array, layout: Layout, number: int) -> Array:
     """Return the labels of a plane."""
     plane: Array = labels if labels.ndim == 2 else labels.reshape(-1, layout.height, layout.width)[number]
     return plane
-
-
-def untouched(array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card) -> Result:
-    """Return the picture as it is."""
-    image = np.empty(layout.shape, np.dtype(array.dtype))
-    whole = (slice(0, layout.height), slice(0, layout.width))
-    for plane in layout.planes():
-        write_tile(image, plane, *whole, read_tile(array, plane, *whole))
-    return Result(image, seen, recipe, card, note or "unchanged: nothing to do", source=array, layout=layout)

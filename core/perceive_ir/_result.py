@@ -1,0 +1,101 @@
+"""A restored picture, all that was done to it, and how to blend it anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from perceive_ir import _decision as decision
+from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._recipe import Recipe, make_recipe
+from perceive_ir._weights import Card
+from perceive_ir.images import Layout, LazyArray, apply_residual, read_tile, write_tile
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A restored picture and all that was done to it."""
+
+    image: Array
+    """The input's shape and dtype."""
+    perception: Perception
+    recipe: Recipe
+    model: Card
+    note: str = ""
+    """What the user should know: unchanged because good, damage of no known type, smaller tiles used."""
+    tile: tuple[int, int] = (0, 0)
+    """Height and width of the tiles that were used, as the network sees them; (0, 0) if it did not run."""
+    source: LazyArray | None = None
+    layout: Layout | None = None
+    residual: Array | None = None
+    """What the network wants to change, in units of the value range; without alpha."""
+    maps: Sequence[QualityMap] = ()
+    """Quality map of each plane, with handling "region"."""
+
+    def at(self, strength: float | None = None, tier_strength: Mapping[str, float] | None = None) -> Array:
+        """Blend anew with another strength, without running the network."""
+        changes: dict[str, Any] = {} if strength is None else {"strength": strength}
+        if tier_strength is not None:
+            changes["tier_strength"] = {**self.recipe.tier_strength, **tier_strength}
+        recipe = make_recipe(self.recipe, **changes)
+        if self.source is None or self.layout is None:
+            raise ValueError("this result was made with keep_residual=False: run restore again to blend anew")
+        out = np.empty(self.layout.shape, np.dtype(self.source.dtype))
+        for number, plane in enumerate(self.layout.planes()):
+            rows, columns = slice(0, self.layout.height), slice(0, self.layout.width)
+            raw = read_tile(self.source, plane, rows, columns)
+            if self.residual is not None:
+                part = read_tile(self.residual, plane, rows, columns)
+                raw = apply_residual(raw, part, self._scale, weights(recipe, self.maps, number, rows))
+            write_tile(out, plane, rows, columns, raw)
+        return out
+
+    @property
+    def _scale(self) -> float:
+        low, high = self.perception.value_range
+        return high - low
+
+    def to_dict(self) -> dict[str, Any]:
+        """Say what was done, as plain values for metadata and files."""
+        from perceive_ir._version import VERSION
+
+        return {
+            "software": f"napari-perceive-ir {VERSION}",
+            "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.digest},
+            "recipe": self.recipe.model_dump(mode="json"),
+            "perception": self.perception.to_dict(),
+            "note": self.note,
+        }
+
+
+@dataclass(frozen=True)
+class Step:
+    """Progress in tiles; the last step carries the result."""
+
+    done: int
+    total: int
+    result: Result | None = None
+
+
+def untouched(array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card) -> Result:
+    """Return the picture as it is."""
+    image = np.empty(layout.shape, np.dtype(array.dtype))
+    whole = (slice(0, layout.height), slice(0, layout.width))
+    for plane in layout.planes():
+        write_tile(image, plane, *whole, read_tile(array, plane, *whole))
+    return Result(image, seen, recipe, card, note or "unchanged: nothing to do", source=array, layout=layout)
+
+
+def weights(
+    recipe: Recipe, maps: Mapping[int, QualityMap] | Sequence[QualityMap], number: int, rows: slice
+) -> float | NDArray[np.float32]:
+    """Strength of some rows of a plane: one number, or with handling "region" one per pixel."""
+    if recipe.handling != "region" or not maps:
+        return recipe.strength
+    return recipe.strength * decision.tier_weights(recipe, maps[number], rows)
