@@ -29,7 +29,7 @@ def picture(*shape: int, seed: int = 0) -> np.ndarray:
 
 
 def judged(tiers=(1.0, 0.0, 0.0), value_range=(0.0, 1.0), **severities: float) -> Perception:
-    types = {t: float(t in severities) for t in TYPES}
+    types = {t: 1.0 if t in severities else 0.2 for t in TYPES}
     return Perception(
         dict(zip(TIERS, tiers, strict=True)), types, {t: severities.get(t, 0.5) for t in TYPES}, value_range
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -109,7 +109,7 @@ def shipped_names() -> list[str]:
 
 def parse(values: Mapping[str, Any]) -> TrainConfig:
     """Build the configuration from nested tables."""
-    tables = {
+    tables: dict[str, Callable[[Any], Any]] = {
         "model": SystemConfig.from_dict,
         "mix": lambda v: known(MixConfig, "mix", v),
         "perceiver": lambda v: known(StageConfig, "perceiver", v),

@@ -120,7 +120,7 @@ def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator) -> N
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
     y, x = (random.integers(n - size + 1) for n in pixels.shape[:2])
-    square = np.rot90(pixels[y : y + size, x : x + size], random.integers(4))
+    square = np.rot90(pixels[y : y + size, x : x + size], int(random.integers(4)))
     return np.ascontiguousarray(square[:, ::-1] if random.random() < 0.5 else square)
 
 

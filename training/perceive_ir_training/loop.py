@@ -76,7 +76,7 @@ def train(
     system = System(config.model)
     if init_from:
         system.load_state_dict(load_system(init_from)[0].state_dict())
-    system = system.to(device, memory_format=torch.channels_last)
+    system = system.to(device).to(memory_format=torch.channels_last)
     trained: nn.Module = getattr(system, stage)
     trained.train().requires_grad_(True)
     other: nn.Module = system.restorer if stage == "perceiver" else system.perceiver
@@ -89,7 +89,8 @@ def train(
     step_of = perceiver_step if stage == "perceiver" else restorer_step
     thumbnails = Pictures(shrink(pictures.photos, 224), shrink(pictures.microscopy, 224))
 
-    start, saved, waited, sums = time.monotonic(), 0.0, 0.0, {}
+    start, saved, waited = time.monotonic(), 0.0, 0.0
+    sums: dict[str, float] = {}
     for step in range(1, settings.steps + 1):
         spent = (time.monotonic() - start) / 60
         done = max(step / settings.steps, spent / minutes)

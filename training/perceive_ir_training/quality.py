@@ -9,6 +9,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,12 @@ def sets_in(root: str | Path) -> list[Set]:
     found = []
     if (base / "kodak24" / "clean").is_dir():
         clean = base / "kodak24" / "clean"
-        found += [Set(f"kodak24 noise {s}", "denoise", lambda s=s: noisy(clean, s)) for s in SIGMAS]
+        found += [Set(f"kodak24 noise {s}", "denoise", partial(noisy, clean, s)) for s in SIGMAS]
         found.append(Set("kodak24 clean", None, lambda: ((p, p) for p in read_all(clean))))
     for name, task in PAIRED.items():
         if (base / name / "input").is_dir():
             folder = base / name
-            found.append(Set(name, task, lambda folder=folder: paired(folder), affine=name.endswith("w2s")))
+            found.append(Set(name, task, partial(paired, folder), affine=name.endswith("w2s")))
     if not found:
         raise ValueError(f"no validation sets under {root}; expected kodak24/clean or folders with input/ and target/")
     return found
@@ -92,16 +93,26 @@ def measure(restorer: Restorer, data: Set, *, classical: bool = True) -> Score:
             given.append(psnr(told, target, data.affine))
         if data.task == "denoise" and classical:
             other.append(psnr(non_local_means(damaged), target, data.affine))
-    means = [float(np.mean(v)) if v else None for v in (given, other)]
-    return Score(data.name, len(before), float(np.mean(before)), float(np.mean(auto)), *means, seconds / (pixels / 1e6))
+    rate = seconds / (pixels / 1e6)
+    return Score(data.name, len(before), mean(before), mean(auto), optional(given), optional(other), rate)
+
+
+def mean(values: list[float]) -> float:
+    """Mean of some PSNR."""
+    return float(np.mean(values))
+
+
+def optional(values: list[float]) -> float | None:
+    """Mean, or nothing where nothing was measured."""
+    return mean(values) if values else None
 
 
 def psnr(image: Picture, target: Picture, affine: bool = False) -> float:
     """PSNR in dB of two uint8 pictures; 100 for equal ones."""
     a, b = image.astype(np.float64), target.astype(np.float64)
     if affine:
-        slope, offset = np.polyfit(a.ravel(), b.ravel(), 1)
-        a = (slope * a + offset).clip(0, 255).round()
+        slope, offset = np.polyfit(b.ravel(), a.ravel(), 1)
+        b = slope * b + offset
     error = float(np.mean((a - b) ** 2))
     return 100.0 if error == 0 else 10 * math.log10(255**2 / error)
 
@@ -111,11 +122,12 @@ def non_local_means(image: Picture) -> Picture:
     from skimage.restoration import denoise_nl_means, estimate_sigma
 
     values = image / 255.0
-    sigma = float(np.mean(estimate_sigma(values, channel_axis=-1)))
-    out = denoise_nl_means(
+    sigma = float(np.mean(estimate_sigma(values, channel_axis=-1)))  # type: ignore[no-untyped-call]
+    out: NDArray[np.float64] = denoise_nl_means(
         values, h=0.8 * sigma, sigma=sigma, patch_size=5, patch_distance=6, fast_mode=True, channel_axis=-1
     )
-    return (out.clip(0, 1) * 255).round().astype(np.uint8)
+    rounded: Picture = (out.clip(0, 1) * 255).round().astype(np.uint8)
+    return rounded
 
 
 def noisy(folder: Path, sigma: int) -> Iterator[Pair]:

@@ -81,5 +81,5 @@ def draw_batch(pictures: Pictures, count: int, size: int, mix: MixConfig, random
 def draw_mixture(crops: Crops, severities: Severities, random: np.random.Generator) -> Mixture:
     """Draw the random part of the damage of a batch."""
     generator = torch.Generator().manual_seed(int(random.integers(2**62)))
-    shape = tuple(crops.pixels.shape)
-    return Mixture.draw(shape, torch.from_numpy(severities > 0), generator, grey=crops.grey)
+    b, c, h, w = crops.pixels.shape
+    return Mixture.draw((b, c, h, w), torch.from_numpy(severities > 0), generator, grey=crops.grey)
