@@ -375,8 +375,7 @@ def test_doctor_measures_with_weights_and_without(monkeypatch: pytest.MonkeyPatc
     found = json.loads(run("doctor", "--json").stdout)
     assert found["precisions"]["float32"]["works"] and found["speed"]["megapixels_per_s"]["float32"] > 0
     assert found["weights"]["compact"] and not found["speed"]["random_weights"]
-    monkeypatch.setenv("PERCEIVE_IR_WEIGHTS", "nowhere")
-    monkeypatch.setattr("perceive_ir._catalogue.PACKAGED", Path("nowhere"))
+    monkeypatch.setattr("perceive_ir._catalogue.folders", list)
     found = json.loads(run("doctor", "--json").stdout)
     assert "no model 'compact'" in found["weights_problem"] and found["speed"]["random_weights"]
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations._mixture import Mixture
+from perceive_ir.images import parse_layout
 
 
 def degrade(
@@ -45,13 +46,14 @@ def degrade(
     severities = _severities(type, severity)
     image = np.asarray(image)
     low, high = _range(image)
+    layout = parse_layout(image.shape, axes)
     result = np.array(image)
-    planes = _planes(result, axes)  # a view: what is written to it lands in the result
     if not any(severities.values()):
         return result
     generator = torch.Generator().manual_seed(seed)
-    for index in np.ndindex(planes.shape[:-3]):
-        colour = planes[index][..., :3]
+    for plane in layout.planes():
+        part = result[plane.index]  # a view: what is written to it lands in the result
+        colour = part[..., :3] if layout.colour else part[..., None]
         damaged = _damage(_scaled(colour, low, high), severities, generator, image.dtype == np.uint8)
         colour[...] = _unscaled(damaged, low, high, image.dtype)[..., : colour.shape[-1]]
     return result
@@ -81,30 +83,6 @@ def _range(image: NDArray[Any]) -> tuple[float, float]:
     if 0 <= low and high <= 1:
         return 0.0, 1.0
     return (low, high) if high > low else (low, low + 1)
-
-
-def _planes(image: NDArray[Any], axes: str) -> NDArray[Any]:
-    """Return a view (..., Y, X, C) with C of 1, 3 or 4."""
-    letters = _letters(image, axes)
-    front = [i for i, letter in enumerate(letters) if letter not in "YXC"]
-    colour = "C" in letters and image.shape[letters.index("C")] in (3, 4)
-    channel = [letters.index("C")] if "C" in letters else []
-    order = front + ([] if colour else channel) + [letters.index("Y"), letters.index("X")] + (channel if colour else [])
-    moved = image.transpose(order)
-    return moved if colour else moved[..., None]
-
-
-def _letters(image: NDArray[Any], axes: str) -> str:
-    if axes == "auto":
-        if image.ndim < 2:
-            raise ValueError(f"expected an image with at least 2 axes, got shape {image.shape}")
-        colour = image.ndim == 3 and image.shape[-1] in (3, 4)
-        return "YXC" if colour else "?" * (image.ndim - 2) + "YX"
-    letters = axes.upper()
-    named = len(letters) == image.ndim and all(letters.count(letter) == 1 for letter in "YX")
-    if not named or letters.count("C") > 1:
-        raise ValueError(f"expected axes with Y, X and one letter for each of {image.ndim} axes, got {axes!r}")
-    return letters
 
 
 def _scaled(plane: NDArray[Any], low: float, high: float) -> torch.Tensor:
