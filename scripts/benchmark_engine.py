@@ -100,7 +100,7 @@ def others() -> dict[str, Callable[[], object]]:
     return runs
 
 
-def speed(repeats: int = 3) -> None:
+def speed(repeats: int = 1) -> None:
     """Print a table of speeds on 512²: compact and restormer through the engine and bare, and two other networks."""
     from perceive_ir import load
     from perceive_ir._engine import Restorer

@@ -64,7 +64,8 @@ def _upload(rgb: NDArray[Any], scale: float, device: torch.device | str) -> torc
     single = work == np.float32
     # 8 bits travel as 8 bits: the way to the device is narrow.
     travel = np.dtype(np.uint8) if single and rgb.dtype == np.uint8 else work
-    values = torch.from_numpy(np.array(rgb, dtype=travel, order="C"))
+    with np.errstate(invalid="ignore"):  # signalling NaN
+        values = torch.from_numpy(np.array(rgb, dtype=travel, order="C"))
     return values.to(device if single else "cpu").permute(2, 0, 1)
 
 

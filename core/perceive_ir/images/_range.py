@@ -100,8 +100,9 @@ def _strides(layout: Layout, most: float) -> tuple[slice, slice]:
 
 
 def _finite(raw: NDArray[Any]) -> NDArray[np.float64]:
-    values = (raw[..., :3] if raw.ndim == 3 else raw).astype(np.float64).ravel()
-    return values[np.isfinite(values)]
+    values = (raw[..., :3] if raw.ndim == 3 else raw).ravel()
+    finite: NDArray[np.float64] = values[np.isfinite(values)].astype(np.float64)  # casting a signalling NaN warns
+    return finite
 
 
 def _robust_range(sample: NDArray[np.float64]) -> tuple[float, float]:
