@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.networks import SystemConfig
+from perceive_ir.networks.system import from_known_keys, is_like
 
 STAGES = ("perceiver", "restorer")
+SMALLEST_PERCEIVER_BATCH = 5
+"""Two pairs of crops and a thumbnail."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,19 @@ class StageConfig:
     ema: float = 0.999
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "patch"):
+        for name in ("steps", "batch", "patch", "warm_up"):
             if getattr(self, name) < 1:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
         if self.patch % 16:
             raise ValueError(f"expected a patch divisible by 16, got {self.patch}")
+        for name in ("learning_rate", "clip"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"expected a finite {name} > 0, got {getattr(self, name)}")
+        for name in ("final_rate", "weight_decay"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"expected a finite {name} >= 0, got {getattr(self, name)}")
+        if not 0 <= self.ema <= 1:
+            raise ValueError(f"expected ema in 0..1, got {self.ema}")
 
 
 @dataclass(frozen=True)
@@ -48,7 +60,7 @@ class MixConfig:
     told_less: float = 0.25
     """Share of damaged pictures of which the restorer is told only a part, with the matching target."""
     told_wrong: float = 0.1
-    """Share of damaged pictures of which the restorer is told a type that is absent."""
+    """Share of pictures, clean or damaged, of which the restorer is told a type that is absent."""
     told_roughly: float = 0.2
     """Largest relative error of the severities that half of the samples are told: perception errs too."""
     unguided: float = 0.2
@@ -59,9 +71,15 @@ class MixConfig:
     """How often each type is drawn, relative to the others (default 1)."""
 
     def __post_init__(self) -> None:
+        for name in ("clean", "several", "told_less", "told_wrong", "told_roughly", "unguided", "microscopy"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")
         unknown = sorted(set(self.weights) - set(TYPES))
         if unknown:
             raise ValueError(f"unknown damage type {unknown[0]!r} in mix.weights; known types: {', '.join(TYPES)}")
+        for name, weight in self.weights.items():
+            if not is_like(weight, 1.0) or not 0 <= weight < math.inf:
+                raise ValueError(f"expected a finite number >= 0 for {name!r} in mix.weights, got {weight!r}")
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,15 @@ class TrainConfig:
     mix: MixConfig = field(default_factory=MixConfig)
     perceiver: StageConfig = field(default_factory=StageConfig)
     restorer: StageConfig = field(default_factory=StageConfig)
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"expected seed >= 0, got {self.seed}")
+        if self.perceiver.batch < SMALLEST_PERCEIVER_BATCH:
+            raise ValueError(
+                f"expected batch >= {SMALLEST_PERCEIVER_BATCH} in perceiver (two pairs of crops and a thumbnail), "
+                f"got {self.perceiver.batch}"
+            )
 
     def stage(self, name: str) -> StageConfig:
         """Return the settings of a stage."""
@@ -111,22 +138,10 @@ def parse(values: Mapping[str, Any]) -> TrainConfig:
     """Build the configuration from nested tables."""
     tables: dict[str, Callable[[Any], Any]] = {
         "model": SystemConfig.from_dict,
-        "mix": lambda v: known(MixConfig, "mix", v),
-        "perceiver": lambda v: known(StageConfig, "perceiver", v),
-        "restorer": lambda v: known(StageConfig, "restorer", v),
+        "mix": lambda v: from_known_keys(MixConfig, v, "mix"),
+        "perceiver": lambda v: from_known_keys(StageConfig, v, "perceiver"),
+        "restorer": lambda v: from_known_keys(StageConfig, v, "restorer"),
     }
     made = {key: tables[key](value) if key in tables else value for key, value in values.items()}
-    config: TrainConfig = known(TrainConfig, "the configuration", made)
+    config: TrainConfig = from_known_keys(TrainConfig, made, "the configuration")
     return config
-
-
-def known(kind: type[Any], where: str, values: Mapping[str, Any]) -> Any:
-    """Make a frozen value; an unknown key or a wrong type is named."""
-    types = {f.name: f for f in fields(kind)}
-    for key, value in values.items():
-        if key not in types:
-            raise ValueError(f"unknown key {key!r} = {value!r} in {where}; known keys: {', '.join(sorted(types))}")
-        default = types[key].default
-        if isinstance(default, int | float) and (isinstance(value, bool) or not isinstance(value, int | float)):
-            raise ValueError(f"expected a number for {key!r} in {where}, got {value!r}")
-    return kind(**values)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from perceive_ir._errors import WeightsError
 from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import Signals, System
 from perceive_ir_training.config import StageConfig, TrainConfig
@@ -60,7 +61,7 @@ def train(
     run
         Folder for the log and the weights.
     minutes
-        Stop after this time; the learning rate falls to its end by then.
+        Stop after this time, but not before the first step; the learning rate falls to its end by then.
     init_from
         Weights to start from, with a new optimiser.
     device
@@ -75,7 +76,7 @@ def train(
     random = np.random.default_rng(config.seed)
     system = System(config.model)
     if init_from:
-        system.load_state_dict(load_system(init_from)[0].state_dict())
+        start_from(system, init_from)
     system = system.to(device).to(memory_format=torch.channels_last)
     trained: nn.Module = getattr(system, stage)
     trained.train().requires_grad_(True)
@@ -93,7 +94,7 @@ def train(
     sums: dict[str, float] = {}
     for step in range(1, settings.steps + 1):
         spent = (time.monotonic() - start) / 60
-        done = max(step / settings.steps, spent / minutes)
+        done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
         rate = learning_rate(step, done, settings)
         for group in optimiser.param_groups:
             group["lr"] = rate
@@ -126,6 +127,19 @@ def train(
             export(run / "weights.safetensors", system, stage, average, config)
         if last:
             return
+
+
+def start_from(system: System, path: str | Path) -> None:
+    """Take over the weights of a file; its networks must have the same sizes."""
+    start, _ = load_system(path)
+    pairs = (
+        (start.config.backbone_config(), system.config.backbone_config()),
+        (start.config.tower_config(), system.config.tower_config()),
+    )
+    for found, wanted in pairs:
+        if found != wanted:
+            raise WeightsError(f"{path} holds {found}, the configuration expects {wanted}; make them the same")
+    system.load_state_dict(start.state_dict())
 
 
 def make_batch(

@@ -55,12 +55,13 @@ def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple
     for sample in range(len(true)):
         present = np.flatnonzero(true[sample])
         choice = random.random()
-        if len(present) and choice < mix.told_less:
+        less_often = mix.told_less if len(present) else 0.0
+        if choice < less_often:
             part = random.uniform(0.2, 0.9) if len(present) == 1 or random.random() < 0.3 else 0.0
             less = present if part else random.choice(present, random.integers(1, len(present)), replace=False)
             told[sample, less] *= part
             remaining[sample, less] = true[sample, less] * (1 - part)
-        elif choice < mix.told_less + mix.told_wrong:
+        elif choice < less_often + mix.told_wrong:
             absent = int(random.choice(np.flatnonzero(true[sample] == 0)))
             told[sample, absent] = random.uniform(0.1, 0.7)
     errors = random.uniform(-mix.told_roughly, mix.told_roughly, told.shape) * (random.random((len(told), 1)) < 0.5)

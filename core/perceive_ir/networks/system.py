@@ -40,6 +40,7 @@ class SystemConfig:
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"expected a backbone out of {', '.join(BACKBONES)}, got {self.backbone!r}")
+        self.backbone_config(), self.tower_config()  # their mistakes too are told here
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SystemConfig:
@@ -81,10 +82,41 @@ class System(nn.Module):
         return restored
 
 
-def from_known_keys(kind: type[Any], values: Mapping[str, Any]) -> Any:
-    """Make a frozen config from plain values; lists become tuples, unknown keys are refused by name."""
+def from_known_keys(kind: type[Any], values: Mapping[str, Any], where: str = "") -> Any:
+    """Make a frozen config from plain values; lists become tuples, unknown keys and wrong types are refused by name."""
+    where = where or kind.__name__
+    if not isinstance(values, Mapping):
+        raise ValueError(f"expected a table for {where}, got {values!r}")
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
-        raise ValueError(f"unknown key {unknown[0]!r} for {kind.__name__}; known keys: {', '.join(sorted(known))}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+        raise ValueError(
+            f"unknown key {unknown[0]!r} for {where}; known keys: {', '.join(sorted(known))}; "
+            f"got {values[unknown[0]]!r}"
+        )
+    plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    defaults = kind()
+    for key, value in plain.items():
+        default = getattr(defaults, key)
+        if not is_like(value, default):
+            raise ValueError(f"expected {in_words(default)} for {key!r} in {where}, got {value!r}")
+    return kind(**plain)
+
+
+def is_like(value: object, default: object) -> bool:
+    """Whether a plain value has the type of a default; a whole number may stand for a number."""
+    if isinstance(default, tuple):
+        return isinstance(value, tuple) and all(is_like(v, default[0]) for v in value)
+    if isinstance(default, Mapping):
+        return isinstance(value, Mapping)
+    if isinstance(value, bool) or isinstance(default, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    return isinstance(value, int | float if isinstance(default, float) else type(default))
+
+
+def in_words(default: object) -> str:
+    """Say what type of value a default stands for."""
+    if isinstance(default, tuple):
+        return f"a list such as {list(default)}"
+    words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+    return words.get(type(default), "a table")
