@@ -56,6 +56,14 @@ def test_a_loaded_network_computes_what_the_saved_one_does(tiny_weights, tiny_sy
     assert torch.equal(loaded.perceiver(x).type_logits, tiny_system.perceiver(x).type_logits)
 
 
+def test_a_loaded_network_does_not_hang_on_its_file(tiny_weights, tiny_system):
+    loaded, _ = load_system(tiny_weights)
+    with tiny_weights.open("r+b") as file:  # in place: a network that maps the file would change, or die on truncation
+        file.write(bytes(tiny_weights.stat().st_size))
+    for name, tensor in tiny_system.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor), name
+
+
 def test_restormer_systems_are_saved_too(tmp_path, make_system):
     save_system(tmp_path / "r.safetensors", make_system(backbone="restormer"), CARD)
     assert load_system(tmp_path / "r.safetensors")[0].config.backbone == "restormer"
