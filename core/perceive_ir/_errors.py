@@ -12,6 +12,8 @@ User mistakes (a wrong value, a wrong type) are ``ValueError`` and ``TypeError``
 
 from __future__ import annotations
 
+import errno
+
 
 class PerceiveIRError(Exception):
     """Something outside the program went wrong; the message says what to do."""
@@ -31,3 +33,24 @@ class MissingExtraError(PerceiveIRError):
 
 class NotEnoughMemoryError(PerceiveIRError):
     """Even the smallest tile does not fit into the device's memory."""
+
+
+_REMEDIES = {
+    errno.ENOENT: "check its name",
+    errno.ENOTDIR: "check its name",
+    errno.ELOOP: "mend the link",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EACCES: "change its permissions",
+    errno.EPERM: "change its permissions",
+    errno.EROFS: "give another place",
+    errno.ENOSPC: "make room, or give another place",
+}
+
+
+def remedy(error: BaseException) -> str:
+    """Return what to do about an error of the operating system, which does not say so itself; "" for any other."""
+    if isinstance(error, MemoryError):
+        return "free some, or give smaller pictures"
+    if isinstance(error, OSError) and error.errno:
+        return _REMEDIES.get(error.errno, "check the disk and try again")
+    return ""

@@ -20,6 +20,7 @@ from perceive_ir._errors import WeightsError
 from perceive_ir.networks import System, SystemConfig
 
 FORMAT = "perceive-ir-1"
+OTHER = "get the weights that belong to this version"
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def load_system(path: str | Path) -> tuple[System, Card]:
     digest = about.pop("digest", "")
     if about.get("format") != FORMAT:
         raise WeightsError(
-            f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT})"
+            f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT}); "
+            "`perceive-ir models` lists those that are"
         )
     if digest != digest_of(tensors, about):
         raise WeightsError(f"{path} was changed after it was written (its digest does not match); get it again")
@@ -90,7 +92,7 @@ def load_system(path: str | Path) -> tuple[System, Card]:
             system = System(SystemConfig.from_dict(json.loads(about["config"])))
         card = Card(**json.loads(about["card"]), digest=digest)
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
-        raise WeightsError(f"{path} describes a model that this version cannot build: {error}") from error
+        raise WeightsError(f"{path} describes a model that this version cannot build ({error}); {OTHER}") from error
     return fill(system, tensors, path), card
 
 
@@ -108,10 +110,10 @@ def fill(system: System, tensors: Mapping[str, Tensor], path: Path) -> System:
     wanted = {n: t for n, t in system.state_dict().items() if not n.endswith("num_batches_tracked")}
     for name, tensor in wanted.items():
         if name not in tensors:
-            raise WeightsError(f"{path} lacks the tensor {name}; it belongs to another version")
+            raise WeightsError(f"{path} lacks the tensor {name}; {OTHER}")
         if tensors[name].shape != tensor.shape:
             raise WeightsError(
-                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}"
+                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}; {OTHER}"
             )
     state = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in wanted}
     counters = {n: torch.tensor(0) for n in system.state_dict() if n.endswith("num_batches_tracked")}

@@ -165,6 +165,7 @@ FORMATS = {
     "tiff big": "tif", "png": "png", "png 16": "png", "jpeg": "jpg", "webp": "webp", "bmp": "bmp", "gif": "gif",
 }  # fmt: skip
 LENGTHS = (6, 0.1, 0.5, 0.85)
+"""Of a truncated file, in bytes or as a share of the whole."""
 
 
 def truncated(name: str, length: float) -> Maker:
@@ -190,6 +191,7 @@ def archive(path: Path) -> None:
 
 BAD_FILES: dict[str, tuple[str, Maker]] = {
     **{f"{kind} cut at {n}": (f"bad.{end}", truncated(kind, n)) for kind, end in FORMATS.items() for n in LENGTHS},
+    "tiff ome cut in its text": ("bad.ome.tif", truncated("tiff ome", 0.99)),
     **{f"empty .{end}": (f"bad.{end}", content(b"")) for end in ("tif", "png", "jpg", "webp", "bmp", "gif")},
     **{f"text named .{end}": (f"bad.{end}", content(b"Dear diary,\n\n")) for end in ("tif", "png", "jpg", "webp")},
     "zeros": ("bad.tif", content(bytes(5000))),
@@ -242,6 +244,7 @@ def one_failed(bad: str) -> None:
     assert done.exit_code == 1, done.output
     lines = done.stderr.splitlines()
     assert len(lines) == 1 and ": " in lines[0] and "Traceback" not in lines[0], done.stderr
+    assert "; " in lines[0] or ": restore it" in lines[0], "the line says what to do"
     assert lines[0].split(": ")[0].split()[0][:6] in bad.replace("\0", "�"), "the line begins with the name"
     assert os.listdir("out") == ["good.png"], "nothing half-written"
     assert files.read_image("out/good.png").data.shape == GOOD.shape
@@ -295,7 +298,7 @@ def test_a_result_that_cannot_be_written_is_one_line_and_leaves_nothing(name: st
     files.write_image("stack.tif", grey(3, 24, 32), axes="ZYX")
     before = {path: path.read_bytes() for path in here.iterdir()}
     source, target = PLACES[name]
-    fails("restore", source, "-o", target, "--task", "denoise")
+    assert "; " in fails("restore", source, "-o", target, "--task", "denoise"), "the line says what to do"
     assert {path: path.read_bytes() for path in here.iterdir()} == before
 
 

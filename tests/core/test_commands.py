@@ -241,7 +241,7 @@ def test_json_says_what_was_done_with_each_file() -> None:
     done = run("restore", saved("a.png"), "missing.png", "-o", "out", "--json", "--task", "denoise", code=1)
     good, bad = json.loads(done.stdout)
     assert good["ok"] and good["output"] == "out/a.png" and good["recipe"]["task"] == "denoise"
-    assert bad == {"input": "missing.png", "ok": False, "error": "does not exist"}
+    assert bad == {"input": "missing.png", "ok": False, "error": "does not exist; check its name"}
 
 
 def test_a_write_that_fails_half_way_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -288,7 +288,7 @@ def test_assess_writes_csv_and_goes_on_after_a_failure() -> None:
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert [row["file"] for row in rows] == ["a.png", "missing.png"]
     assert rows[0]["tier"] in pir.TIERS and set(pir.TYPES) < rows[0].keys()
-    assert rows[1]["error"] == "does not exist"
+    assert rows[1]["error"] == "does not exist; check its name"
     run("assess", "a.png", "--csv", "t.csv")
     assert Path("t.csv").read_text(encoding="utf-8").splitlines()[1].startswith("a.png,")
     assert "--force" in run("assess", "a.png", "--csv", "t.csv", code=1).stderr

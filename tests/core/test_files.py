@@ -461,7 +461,7 @@ def test_what_would_lose_data_is_refused_with_the_remedy(tmp_path: Path, case: s
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".tif", "no/such/folder/a.png", "a\nb/c.png", "a\0b.png"])
 def test_a_name_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ImageFileError, match="cannot be written") as caught:
+    with pytest.raises(ImageFileError, match=r"cannot be written.*; ") as caught:
         files.write_image(tmp_path / name, pixels(4, 4))
     assert "\n" not in str(caught.value)
 
@@ -495,6 +495,7 @@ GOOD = {
     "stack": encoded("stack"),
     "pages": encoded("stack", metadata=None),
     "imagej": encoded("stack", imagej=True),
+    "ome": encoded("stack", ome=True),
     "png": encoded("PNG"),
     "jpeg": encoded("JPEG"),
     "webp": encoded("WEBP"),
@@ -518,6 +519,8 @@ BAD = {
         for name, data in GOOD.items()
         for part in (3, 30, 90)
     },
+    "ome without the end of its text": GOOD["ome"][:-1],
+    "ome without its text": GOOD["ome"][:-500],
 }
 
 
@@ -525,9 +528,40 @@ BAD = {
 def test_a_bad_file_is_one_line(tmp_path: Path, case: str) -> None:
     path = tmp_path / "picture.tif"
     path.write_bytes(BAD[case])
-    with pytest.raises(ImageFileError, match=r"picture\.tif (is|cannot|holds)") as caught:
+    with pytest.raises(ImageFileError, match=r"picture\.tif (is|cannot).*; (get it again|save it as)") as caught:
         files.read_image(path)
     assert "\n" not in str(caught.value)
+
+
+def ome_set(folder: Path, planes: NDArray[Any]) -> list[Path]:
+    """Write each plane into a file of its own, whose text names all of them; the later ones are longer."""
+    names = [f"p{n}.ome.tif" for n in range(len(planes))]
+    data = "".join(
+        f'<TiffData FirstZ="{n}" IFD="{2 * n}" PlaneCount="1"><UUID FileName="{name}">urn:uuid:{n}</UUID></TiffData>'
+        for n, name in enumerate(names)
+    )
+    for n, name in enumerate(names):
+        text = (
+            f'<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:{n}"><Image ID="Image:0">'
+            f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" SizeX="{planes.shape[2]}" '
+            f'SizeY="{planes.shape[1]}" SizeZ="{len(planes)}" SizeC="1" SizeT="1">'
+            f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{data}</Pixels></Image></OME>'
+        )
+        pages = np.broadcast_to(planes[n], (2 * n + 1, *planes.shape[1:]))
+        tifffile.imwrite(folder / name, pages, photometric="minisblack", description=text, metadata=None)
+    return [folder / name for name in names]
+
+
+def test_a_picture_in_several_files_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    planes = pixels(3, 40, 50)
+    paths = ome_set(tmp_path, planes)
+    picture = files.read_image(paths[0])
+    assert picture.axes == "ZYX"
+    np.testing.assert_array_equal(picture.data, planes)
+    for ruin in (lambda path: path.write_bytes(path.read_bytes()[:3000]), Path.unlink):
+        ruin(paths[1])
+        with pytest.raises(ImageFileError, match=r"p0\.ome\.tif lacks 1 of its 3 planes; put the files .* beside it"):
+            files.read_image(paths[0])
 
 
 def test_no_noise_in_a_file_trips_anything_but_the_one_error(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -563,9 +597,15 @@ def test_what_is_no_file_or_no_picture_of_numbers_is_refused_by_name(tmp_path: P
         "a\0b": "cannot be read: embedded null",
     }
     for name, words in expected.items():
-        with pytest.raises(ImageFileError, match=words) as caught:
+        with pytest.raises(ImageFileError, match=f"{words}.*; ") as caught:
             files.read_image(tmp_path / name)
         assert "\n" not in str(caught.value)
+
+
+def test_a_broken_description_says_where_it_is_and_what_to_do(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", pixels(8, 9), metadata=None, description="perceive_ir = {broken")
+    with pytest.raises(ImageFileError, match=r"a\.tif .*: the description inside is broken .*; get it again"):
+        files.read_description(tmp_path / "a.tif")
 
 
 @POSIX
@@ -574,7 +614,7 @@ def test_what_posix_has_beyond_files_is_refused_too(tmp_path: Path) -> None:
     files.write_image(tmp_path / "a.tif", pixels(4, 4))
     named = {"pipe.tif": "not a regular file", "a.tif/b.png": "Not a directory", "x" * 300: "File name too long"}
     for name, words in named.items():
-        with pytest.raises(ImageFileError, match=words):
+        with pytest.raises(ImageFileError, match=f"{words}.*; "):
             files.read_image(tmp_path / name)
 
 

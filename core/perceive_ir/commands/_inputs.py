@@ -10,7 +10,7 @@ from typing import TypeVar
 import typer
 
 from perceive_ir._errors import ImageFileError
-from perceive_ir.commands._report import EXPECTED, complain, reason
+from perceive_ir.commands._report import EXPECTED, advice, complain, reason
 
 T = TypeVar("T")
 
@@ -22,7 +22,7 @@ def paths_of(inputs: Sequence[str]) -> list[Path]:
     try:
         return collect(inputs)
     except (OSError, ValueError) as error:
-        raise ImageFileError(f"cannot look for the inputs: {reason(error)}") from error
+        raise ImageFileError(f"cannot look for the inputs: {reason(error)}; check their names") from error
 
 
 def each(paths: Sequence[Path], work: Callable[[Path], T]) -> Iterator[tuple[Path, T | None, str]]:
@@ -31,7 +31,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T]) -> Iterator[tuple[Pat
         try:
             done = work(path)
         except EXPECTED as error:
-            why = reason(error, path)
+            why = advice(error, path)
             complain(f"{path}: {why}")
             yield path, None, why
         else:

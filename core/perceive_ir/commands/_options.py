@@ -119,7 +119,7 @@ def json_object(text: str, name: str) -> dict[str, Any]:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{name}: expected JSON ({error})") from None
+        raise ValueError(f"{name}: expected JSON ({error}); mend it there") from None
     if not isinstance(value, dict):
         raise ValueError(f"{name}: expected a JSON object, got {type(value).__name__}")
     return value
@@ -138,5 +138,7 @@ def read_recipe(path: Path) -> dict[str, Any]:
     value = value.get("perceive_ir", value)
     recipe = value.get("recipe", value)
     if not isinstance(recipe, dict):
-        raise ValueError(f"{path}: expected the fields of a recipe, got {type(recipe).__name__}")
+        raise ValueError(
+            f"{path}: expected the fields of a recipe, got {type(recipe).__name__}; give a result or a .json"
+        )
     return recipe

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from perceive_ir._errors import PerceiveIRError
+from perceive_ir._errors import PerceiveIRError, remedy
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -61,12 +61,17 @@ def one_line(text: object) -> str:
 def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
     """Say an error in one line, without the name of the input, which stands before it anyway."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory; free some, or give smaller pictures"
+        return "there is not enough memory"
     if isinstance(error, OSError) and error.strerror:
         where = f"{error.filename}: " if error.filename is not None and str(error.filename) != str(path) else ""
         return one_line(f"{where}{error.strerror}")
     words = one_line(error) or type(error).__name__
     return words.removeprefix(f"{one_line(path)} ") if path is not None else words
+
+
+def advice(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
+    """Say an error in one line with what to do about it."""
+    return "; ".join(filter(None, (reason(error, path), remedy(error))))
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from perceive_ir._errors import ImageFileError
+from perceive_ir._errors import ImageFileError, remedy
 from perceive_ir.files._faults import one_line, reason
 
 PARTIAL_SUFFIX = ".perceive_ir.partial"
@@ -38,7 +38,7 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[Path]:
 def check_target(path: Path, *, force: bool = False) -> None:
     """Refuse, before any work is done, a place where a file cannot or must not be written."""
     if "\0" in str(path):
-        raise ImageFileError("a file with a null character in its name cannot be written")
+        raise ImageFileError("a file with a null character in its name cannot be written; give another name")
     try:
         parent, mode = path.parent, _mode(path)
         if mode is not None and stat.S_ISDIR(mode):
@@ -48,11 +48,13 @@ def check_target(path: Path, *, force: bool = False) -> None:
         if mode is not None and not force:
             raise ValueError(one_line(f"{path} exists; give --force to overwrite"))
         if not parent.is_dir():
-            raise ImageFileError(one_line(f"{path} cannot be written: there is no folder {parent}"))
+            raise ImageFileError(one_line(f"{path} cannot be written: there is no folder {parent}; make it first"))
         if not os.access(parent, os.W_OK):
-            raise ImageFileError(one_line(f"{path} cannot be written: no permission to write into {parent}"))
+            raise ImageFileError(
+                one_line(f"{path} cannot be written: no permission to write into {parent}; give another folder")
+            )
     except OSError as error:
-        raise ImageFileError(one_line(f"{path} cannot be written: {reason(error)}")) from error
+        raise ImageFileError(one_line(f"{path} cannot be written: {reason(error)}; {remedy(error)}")) from error
 
 
 def _mode(path: Path) -> int | None:

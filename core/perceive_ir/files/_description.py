@@ -11,10 +11,9 @@ from xml.etree import ElementTree
 
 import tifffile
 
-from perceive_ir._errors import ImageFileError
 from perceive_ir.files import _exif, _png
 from perceive_ir.files._atomic import check_target, replacing
-from perceive_ir.files._faults import one_line, reading, writing
+from perceive_ir.files._faults import reading, writing
 from perceive_ir.files._pillow import exif_of_jpeg
 from perceive_ir.files._sniff import kind_of
 from perceive_ir.files._webp import exif_of_webp
@@ -117,5 +116,5 @@ def _parsed(text: str) -> Description | None:
     try:
         content = json.loads(text)
     except ValueError as error:
-        raise ImageFileError(one_line(f"the description inside is broken: {error}")) from error
+        raise ValueError(f"the description inside is broken ({error})") from error
     return content if isinstance(content, dict) else None

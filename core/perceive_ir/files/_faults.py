@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from perceive_ir._errors import ImageFileError
+from perceive_ir._errors import ImageFileError, remedy
 
 _LONGEST_REASON = 240
+GET_AGAIN = "get it again, or save it anew with another program"
+"""What to do about a file whose content is broken."""
 
 
 def one_line(text: object) -> str:
@@ -24,9 +26,14 @@ def one_line(text: object) -> str:
 def reason(error: BaseException) -> str:
     """What went wrong, in the library's words, without its habit of naming itself or the file again."""
     if isinstance(error, MemoryError):
-        return "there is not enough memory for it"
+        return "there is not enough memory"
     words = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
     return one_line(words or type(error).__name__)[:_LONGEST_REASON]
+
+
+def damaged(path: Path, what: str = "it is truncated or damaged") -> ImageFileError:
+    """The error of a file that is not as it was written."""
+    return ImageFileError(one_line(f"{path} cannot be read: {what}; {GET_AGAIN}"))
 
 
 class _Collect(logging.Filter):
@@ -63,7 +70,9 @@ def reading(path: Path) -> Iterator[list[logging.LogRecord]]:
     except ImageFileError:
         raise
     except Exception as error:
-        raise ImageFileError(one_line(f"{path} cannot be read: {reason(error)}")) from error
+        raise ImageFileError(
+            one_line(f"{path} cannot be read: {reason(error)}; {remedy(error) or GET_AGAIN}")
+        ) from error
 
 
 @contextmanager
@@ -73,4 +82,6 @@ def writing(path: Path) -> Iterator[None]:
         with quiet():
             yield
     except (OSError, MemoryError, RuntimeError, struct.error) as error:
-        raise ImageFileError(one_line(f"{path} cannot be written: {reason(error)}")) from error
+        raise ImageFileError(
+            one_line(f"{path} cannot be written: {reason(error)}; {remedy(error) or 'give another file type'}")
+        ) from error

@@ -67,7 +67,9 @@ _NAMES = {"1": "1-bit", "L": "8-bit grey", "LA": "grey with alpha", "P": "a pale
 
 def _refuse(image: ImageFile, path: Path) -> None:
     if image.width * image.height > _LARGEST:
-        raise ImageFileError(one_line(f"{path} claims {image.width} × {image.height} pixels; only a TIFF may"))
+        raise ImageFileError(
+            one_line(f"{path} claims {image.width} × {image.height} pixels; get it again, or give so many as a TIFF")
+        )
     if (frames := getattr(image, "n_frames", 1)) > 1:
         raise ImageFileError(
             one_line(f"{path} is an animation of {frames} frames; save them as single pictures or as a TIFF stack")

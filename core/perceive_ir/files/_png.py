@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceive_ir._errors import ImageFileError
-from perceive_ir.files._faults import one_line
+from perceive_ir.files._faults import damaged, one_line
 from perceive_ir.files._picture import Meta
 
 Chunk = tuple[bytes, bytes]
@@ -67,7 +67,7 @@ def _chunks(content: bytes, path: Path) -> Iterator[Chunk]:
         if name != b"IDAT" and content[end - 4 : end] == struct.pack(">I", zlib.crc32(name + body)):
             yield name, body
     if name != b"IEND":
-        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated"))
+        raise damaged(path, "it is truncated")
 
 
 def _places(content: bytes) -> Iterator[tuple[bytes, int, int]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from perceive_ir._errors import ImageFileError
+from perceive_ir._errors import ImageFileError, remedy
 from perceive_ir.files._faults import one_line, reason
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -16,7 +16,7 @@ def kind_of(path: Path) -> str:
     """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp`` or ``gif``; anything else is an ImageFileError of one line."""
     start = _start(path)
     if not start:
-        raise ImageFileError(one_line(f"{path} is empty"))
+        raise ImageFileError(one_line(f"{path} is empty; get it again"))
     if start[:4] in _TIFF:
         return "tiff"
     if start[:4] == b"RIFF" and start[8:12] == b"WEBP":
@@ -25,7 +25,10 @@ def kind_of(path: Path) -> str:
         if start.startswith(magic):
             return kind
     raise ImageFileError(
-        one_line(f"{path} is not a picture that can be read (its content is not TIFF, PNG, JPEG, WebP, BMP or GIF)")
+        one_line(
+            f"{path} is not a picture that can be read (its content is not TIFF, PNG, JPEG, WebP, BMP or GIF); "
+            "save it as one of these first"
+        )
     )
 
 
@@ -33,12 +36,14 @@ def _start(path: Path) -> bytes:
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
-            raise ImageFileError(one_line(f"{path} is a folder, not a picture"))
+            raise ImageFileError(one_line(f"{path} is a folder, not a picture; give the files in it"))
         if not stat.S_ISREG(mode):
-            raise ImageFileError(one_line(f"{path} is not a regular file"))
+            raise ImageFileError(one_line(f"{path} is not a regular file; copy it into one"))
         with open(path, "rb") as file:
             return file.read(16)
     except FileNotFoundError:
-        raise ImageFileError(one_line(f"{path} does not exist")) from None
+        raise ImageFileError(one_line(f"{path} does not exist; check its name")) from None
     except (OSError, ValueError) as error:  # ValueError: a null character in the name
-        raise ImageFileError(one_line(f"{path} cannot be read: {reason(error)}")) from error
+        raise ImageFileError(
+            one_line(f"{path} cannot be read: {reason(error)}; {remedy(error) or 'give another name'}")
+        ) from error

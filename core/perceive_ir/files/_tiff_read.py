@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from perceive_ir._errors import ImageFileError
 from perceive_ir.files import _exif, _tiff_fields
-from perceive_ir.files._faults import one_line
+from perceive_ir.files._faults import damaged, one_line
 from perceive_ir.files._picture import Meta, TiffMeta
 
 LAZY_BYTES = 2**26
@@ -27,7 +27,7 @@ _TAGS = (269, 271, 272, 306, 315, 316, 33432, 700, 33550, 33922, 34264, 34735, 3
 _EXIF_IFD, _ICC, _XRESOLUTION, _YRESOLUTION, _UNIT, _ORIENTATION = 34665, 34675, 282, 283, 296, 274
 _JPEG = (6, 7)
 _CENTIMETRES_PER_INCH = 2.54
-_FATAL = re.compile(r"TiffPages @|corrupted|failed to reshape|TiffTag (25[6-9]|262|27[3789]|284|317|32[0-5]|33[89]) ")
+_FATAL = re.compile(r"TiffPages @|corrupted|failed to reshape|TiffTag (25[6-9]|262|27[03789]|284|317|32[0-5]|33[89]) ")
 _SMALL = 2**20
 _BEST_PACKING = {1: 1, 5: 4096, 8: 1100, 32946: 1100, 32773: 64}
 """How many times smaller data can get: uncompressed, LZW, deflate, PackBits."""
@@ -37,7 +37,7 @@ def read_tiff(path: Path, records: list[logging.LogRecord]) -> tuple[NDArray[Any
     """Pixels, axes, what the file says, and notes; `records` is what tifffile logged so far."""
     with tifffile.TiffFile(path) as tif:
         if not tif.series:
-            raise ImageFileError(one_line(f"{path} cannot be read: it holds no picture"))
+            raise damaged(path, "it holds no picture")
         series = tif.series[0]
         page = _first_page(series)
         _refuse(series, page, path)
@@ -67,9 +67,13 @@ def _refuse(series: tifffile.TiffPageSeries, page: tifffile.TiffPage, path: Path
     if not isinstance(page.bitspersample, int):
         raise ImageFileError(one_line(f"{path} has samples of {page.bitspersample} bits; convert them to equal ones"))
     if 0 in series.shape:
-        raise ImageFileError(one_line(f"{path} holds no pixels: its shape is {series.shape}"))
+        raise damaged(path, f"its shape is {series.shape}")
+    if lost := sum(part is None for part in series.pages):
+        raise ImageFileError(
+            one_line(f"{path} lacks {lost} of its {len(series.pages)} planes; put the files that hold them beside it")
+        )
     if not _is_whole(series, page):
-        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated or damaged"))
+        raise damaged(path)
 
 
 def _is_whole(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
@@ -82,19 +86,20 @@ def _is_whole(series: tifffile.TiffPageSeries, page: tifffile.TiffPage) -> bool:
     if packing and claimed > _SMALL and claimed > packing * max(page.databytecounts, default=0):
         return False
     parts = [part for part in series.pages if part is not None]
-    size = page.parent.filehandle.size
-    return any(page.databytecounts) and all(len(part.dataoffsets) >= segments and _end(part) <= size for part in parts)
+    return any(page.databytecounts) and all(len(part.dataoffsets) >= segments and _is_inside(part) for part in parts)
 
 
-def _end(page: tifffile.TiffPage | tifffile.TiffFrame) -> int:
-    return max((at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False)), default=0)
+def _is_inside(page: tifffile.TiffPage | tifffile.TiffFrame) -> bool:
+    """Whether all data of a page lie before the end of its file, which need not be the first of its set."""
+    ends = (at + size for at, size in zip(page.dataoffsets, page.databytecounts, strict=False))
+    return max(ends, default=0) <= page.parent.filehandle.size
 
 
 def _doubts(records: list[logging.LogRecord], path: Path) -> tuple[str, ...]:
     """What tifffile found strange; an error where pages or what describes the pixels are lost."""
     doubts = [one_line(record.getMessage())[:160] for record in records]
     if any(_FATAL.search(doubt) for doubt in doubts):
-        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated or damaged"))
+        raise damaged(path)
     return tuple(f"tifffile: {doubt}" for doubt in doubts[:2])
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from perceive_ir._errors import ImageFileError
 from perceive_ir.files import _exif
-from perceive_ir.files._faults import one_line
+from perceive_ir.files._faults import damaged, one_line
 from perceive_ir.files._picture import Meta
 
 
@@ -37,7 +37,7 @@ def exif_of_webp(path: Path) -> bytes | None:
 
 def _chunks(content: bytes, path: Path) -> dict[bytes, bytes]:
     if len(content) < 8 + int.from_bytes(content[4:8], "little"):
-        raise ImageFileError(one_line(f"{path} cannot be read: it is truncated"))
+        raise damaged(path, "it is truncated")
     return dict(_walked(content))
 
 

@@ -200,5 +200,5 @@ def _are_alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
 def _is_same(path: Path, source: Path) -> bool:
     try:
         return path.samefile(source)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a null character in the name
         return False
