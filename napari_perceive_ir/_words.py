@@ -13,19 +13,12 @@ TASK_TITLES = {AUTOMATIC: "Automatic: all that is seen"} | {
     d.task: f"{d.task.capitalize()} a {d.adjective} picture" for d in DAMAGES
 }
 """Entry of each task in the dock."""
-_DOUBLED = ("deblur", "dejpeg")
-
-
-def done(task: str) -> str:
-    """Return the participle of a task: denoise, denoised."""
-    if task == AUTOMATIC:
-        return "restored"
-    return task + ("d" if task.endswith("e") else f"{task[-1]}ed" if task in _DOUBLED else "ed")
+_DONE = {AUTOMATIC: "restored"} | {d.task: d.participle for d in DAMAGES}
 
 
 def result_name(source: str, tasks: Sequence[str]) -> str:
     """Name the restored layer after its source and what was done to it."""
-    return f"{source} {' and '.join(map(done, tasks or (AUTOMATIC,)))}"
+    return f"{source} {' and '.join(_DONE[task] for task in tasks or (AUTOMATIC,))}"
 
 
 def help_of(field: str) -> str:

@@ -18,19 +18,21 @@ class Damage:
     """Name of the restoration task, as in a recipe."""
     adjective: str
     """How a damaged picture is described: "a noisy picture"."""
+    participle: str
+    """What a picture is after the task: "a denoised picture"."""
     tonal: bool
     """Whether it changes light and contrast of the whole picture, so that a thumbnail shows it too."""
 
 
 DAMAGES = (
-    Damage("noise", "denoise", "noisy", tonal=False),
-    Damage("haze", "dehaze", "hazy", tonal=True),
-    Damage("rain", "derain", "rainy", tonal=False),
-    Damage("snow", "desnow", "snowy", tonal=False),
-    Damage("blur", "deblur", "blurred", tonal=False),
-    Damage("lowlight", "brighten", "dark", tonal=True),
-    Damage("jpeg", "dejpeg", "compressed", tonal=False),
-    Damage("lowres", "sharpen", "coarse", tonal=False),
+    Damage("noise", "denoise", "noisy", "denoised", tonal=False),
+    Damage("haze", "dehaze", "hazy", "dehazed", tonal=True),
+    Damage("rain", "derain", "rainy", "derained", tonal=False),
+    Damage("snow", "desnow", "snowy", "desnowed", tonal=False),
+    Damage("blur", "deblur", "blurred", "deblurred", tonal=False),
+    Damage("lowlight", "brighten", "dark", "brightened", tonal=True),
+    Damage("jpeg", "dejpeg", "compressed", "dejpegged", tonal=False),
+    Damage("lowres", "sharpen", "coarse", "sharpened", tonal=False),
 )
 TYPES = tuple(d.type for d in DAMAGES)
 TASKS = tuple(d.task for d in DAMAGES)
