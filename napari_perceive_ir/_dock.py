@@ -24,6 +24,7 @@ from napari_perceive_ir._run import (
     restoring,
     shown_severity,
 )
+from perceive_ir._trace import keep_trace
 
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
@@ -161,6 +162,7 @@ class RestoreDock(QWidget):
     def _tell(self, error: Exception) -> None:
         if not isinstance(error, MISTAKES):
             raise error
+        keep_trace(error)
         show_error(str(error))
 
     def _lay_out(self) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from perceive_ir import Perception, Restorer, Result
 
 MISTAKES = (PerceiveIRError, ValueError, TypeError)
-"""What the user is told in one line; everything else is a bug and is raised as one."""
+"""What the user is told in one line, its traceback kept in the log; everything else is a bug and is raised as one."""
 
 
 @dataclass(frozen=True)

@@ -108,6 +108,31 @@ def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
         run("restore", saved("a.png"), "-o", "b.png")
 
 
+def test_an_expected_error_is_one_line_and_its_traceback_is_kept_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG", "perceive_ir")
+    assert run("restore", "missing.png", "-o", "b.png", code=1).stderr.startswith("missing.png: ")
+    assert "--force" in run("degrade", saved("a.png"), "-o", "a.png", "--type", "noise", code=1).stderr
+    kept = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert [type(error) for error in kept] == [pir.ImageFileError, ValueError]
+    assert all(error is not None and error.__traceback__ for error in kept)
+
+
+@pytest.mark.parametrize("way", ["--debug", "variable"])
+@pytest.mark.parametrize("words", ["restore missing.png -o b.png", "degrade missing.png -o b.png --type noise"])
+def test_with_debug_the_traceback_stands_below_the_line(way: str, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PERCEIVE_IR_DEBUG", "1" if way == "variable" else "0")
+    done = CLI.invoke(app, ["--debug"] * (way == "--debug") + words.split())
+    assert done.exit_code == 1
+    first, second, *_, last = done.stderr.splitlines()
+    assert "missing.png: does not exist" in first or "missing.png does not exist" in first
+    assert second.startswith("Traceback") and "ImageFileError: missing.png does not exist" in last
+
+
+def test_an_error_of_the_system_says_what_to_do() -> None:
+    line = run("restore", saved("a.png"), "-o", "b.png", "--recipe", "missing.json", code=1).stderr
+    assert line == "perceive-ir: missing.json: No such file or directory; check its name\n"
+
+
 # --- restore
 
 

@@ -250,12 +250,17 @@ def test_the_slider_leaves_a_result_alone_that_is_no_longer_meant(
     assert names(viewer) == ["cells"]
 
 
-def test_a_mistake_shows_one_notification(viewer: Model, dock: RestoreDock, qtbot: QtBot, notices: list[str]) -> None:
+def test_a_mistake_shows_one_notification_and_keeps_its_traceback_in_the_log(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot, notices: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "perceive_ir")
     viewer.layers["cells"].data = picture(48, 40) > 0.5
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
     assert len(notices) == 1 and "cannot restore bool images: convert with .astype('uint8')" in notices[0]
     assert (names(viewer), dock.status.text()) == (["cells"], "Failed: nothing was added.")
+    (kept,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert isinstance(kept, TypeError) and kept.__traceback__ is not None
 
 
 def test_a_missing_model_shows_one_notification(

@@ -1,10 +1,12 @@
 """The typer application: what the console entry point starts."""
 
+import os
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
+from perceive_ir._trace import DEBUG_VARIABLE
 from perceive_ir.commands._assess import assess
 from perceive_ir.commands._benchmark import speed
 from perceive_ir.commands._degrade import degrade
@@ -39,10 +41,22 @@ def show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def keep_traces(wanted: bool) -> None:
+    """Print tracebacks from now on, in processes that are started too."""
+    if wanted:
+        os.environ[DEBUG_VARIABLE] = "1"
+
+
 @app.callback()
 def program(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
+    ] = False,
+    debug: Annotated[
+        bool,
+        typer.Option(
+            "--debug", callback=keep_traces, help=f"Show tracebacks below errors; so does {DEBUG_VARIABLE}=1."
+        ),
     ] = False,
 ) -> None:
     """Perceive what is wrong with pictures, how badly and where, and restore them."""

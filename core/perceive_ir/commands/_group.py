@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from perceive_ir._errors import MissingExtraError
-from perceive_ir.commands._report import EXPECTED, INTERRUPTED, advice, complain, reason
+from perceive_ir.commands._report import EXPECTED, INTERRUPTED, advice, complain, complain_of, reason
 
 ENTRY_POINTS = "perceive_ir.commands"
 """Each entry point of this group is a function; ``benchmark.quality`` becomes the command ``benchmark quality``."""
@@ -69,7 +69,7 @@ class ExtensibleGroup(TyperGroup):
             complain("stopped")
             return INTERRUPTED
         except EXPECTED as error:
-            complain(f"perceive-ir: {advice(error)}")
+            complain_of(error, "perceive-ir", advice(error))
             return 1
         return code if isinstance(code, int) else 0
 

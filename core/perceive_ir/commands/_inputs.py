@@ -10,7 +10,7 @@ from typing import TypeVar
 import typer
 
 from perceive_ir._errors import ImageFileError
-from perceive_ir.commands._report import EXPECTED, advice, complain, reason
+from perceive_ir.commands._report import EXPECTED, advice, complain_of, reason
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def each(paths: Sequence[Path], work: Callable[[Path], T]) -> Iterator[tuple[Pat
             done = work(path)
         except EXPECTED as error:
             why = advice(error, path)
-            complain(f"{path}: {why}")
+            complain_of(error, str(path), why)
             yield path, None, why
         else:
             yield path, done, ""

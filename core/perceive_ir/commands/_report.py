@@ -10,13 +10,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from perceive_ir._errors import PerceiveIRError, remedy
+from perceive_ir._trace import keep_trace
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
 EXPECTED = (PerceiveIRError, ValueError, TypeError, OSError, MemoryError)
-"""What a user or the world can cause. Anything else is a bug and keeps its traceback."""
+"""What a user or the world can cause: one line, and the traceback only with --debug. Anything else is a bug."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 WIDE = 240
@@ -40,6 +41,12 @@ def say(text: str) -> None:
 def complain(text: str) -> None:
     """Print one line about what went wrong."""
     console(stderr=True).print(one_line(text))
+
+
+def complain_of(error: BaseException, who: str, why: str) -> None:
+    """Print one line about an expected error; its traceback is kept."""
+    complain(f"{who}: {why}")
+    keep_trace(error)
 
 
 def say_table(table: Any) -> None:
