@@ -96,13 +96,13 @@ class Output:
         rows, columns = slice(band.y0, band.y0 + band.residual.shape[1]), slice(0, layout.width)
         target = layout.plane(number)
         source, plane = self.source(number, target)
-        change = residual_to_plane(band.residual, layout.colour).astype(residual_dtype(self.image.dtype))
+        change = residual_to_plane(band.residual, layout.colour, residual_dtype(self.image.dtype))
         low, high = self.job.seen.value_range
         raw = read_tile(source, plane, rows, columns)
         strength = weights(recipe, self.maps, number, rows)
         write_tile(self.image, target, rows, columns, apply_residual(raw, change, high - low, strength))
         if self.residual is not None:
-            write_tile(self.residual, target, rows, columns, change)
+            write_tile(self.residual, target, rows, columns, change.cpu().numpy())
 
     def result(self, card: Card, note: str) -> Result:
         """Return the finished picture."""

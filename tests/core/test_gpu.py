@@ -6,6 +6,7 @@ import torch
 
 from perceive_ir._engine import Restorer
 from perceive_ir._weights import Card
+from perceive_ir.images import apply_residual, residual_dtype
 from perceive_ir.networks import System, SystemConfig
 
 pytestmark = pytest.mark.gpu
@@ -35,6 +36,17 @@ def restored(system: System, image: np.ndarray, device: str, precision: str) -> 
 def test_a_gpu_gives_what_the_cpu_gives(system, image):
     cpu = restored(system, image, "cpu", "float32")
     assert np.abs(restored(system, image, "cuda", "float32") - cpu).max() <= 1
+
+
+@pytest.mark.parametrize("dtype", ["u1", "i1", "u2", "i2", "f2", "f4", ">f4", "f8", "u4"])
+def test_a_gpu_adds_the_same_bits_as_the_processor(dtype):
+    random = np.random.default_rng(0)
+    raw = random.integers(0, 256, (50, 60, 4 * np.dtype(dtype).itemsize), np.uint8).view(dtype)
+    residual = random.normal(0, 0.3, (50, 60, 3)).astype(residual_dtype(dtype))
+    residual[::7] = 0
+    for strength in (0.8, random.random((50, 60))):
+        there = apply_residual(raw, torch.from_numpy(residual).cuda(), 255.0, strength)
+        assert there.tobytes() == apply_residual(raw, residual, 255.0, strength).tobytes()
 
 
 def test_bfloat16_stays_near_float32(system, image):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from perceive_ir import images
+from perceive_ir.images import _planes as planes
 from perceive_ir.images import (
     apply_residual,
     check_array,
@@ -511,7 +512,7 @@ def test_a_grey_residual_is_the_mean_of_the_channels():
     residual = torch.tensor([1.0, 2.0, 6.0])[:, None, None].expand(3, 2, 4)
     np.testing.assert_array_equal(residual_to_plane(residual, colour=False), np.full((2, 4), 3))
     plane = residual_to_plane(residual.bfloat16(), colour=True)
-    assert (plane.shape, plane.dtype, plane.flags.c_contiguous) == ((2, 4, 3), np.float32, True)
+    assert (plane.shape, plane.dtype, plane.is_contiguous()) == ((2, 4, 3), torch.float32, True)
     np.testing.assert_array_equal(plane[0, 0], [1, 2, 6])
 
 
@@ -520,6 +521,21 @@ def test_a_residual_outlives_the_buffer_that_it_came_from():
     plane = residual_to_plane(buffer, colour=True)
     buffer.zero_()
     assert (plane == 1).all()
+
+
+@modest
+@given(dtypes.filter(lambda dtype: dtype.newbyteorder("=").name in planes._PORTABLE), st.integers(0, 99), st.booleans())
+def test_a_device_adds_the_same_bits_as_the_processor(dtype, seed, colour):
+    rng = np.random.default_rng(seed)
+    shape = (6, 9, 3) if colour else (6, 9)
+    raw = rng.integers(0, 256, (*shape[:-1], shape[-1] * dtype.itemsize), np.uint8).view(dtype)
+    residual = rng.normal(0, 0.3, shape).astype(residual_dtype(dtype))
+    residual[rng.random(shape) < 0.1] = rng.choice([np.nan, np.inf, 0, -0.0])
+    strength = rng.random(shape[:2]) if seed % 2 else 0.8
+    weight = planes._weight(strength, 255.0, np.dtype(np.float32), residual.ndim)
+    there = planes._added_there(raw, torch.from_numpy(residual), weight)
+    assert there.dtype == dtype
+    assert bits(there) == bits(apply_residual(raw, residual, 255.0, strength))
 
 
 def test_the_input_is_never_written_to():

@@ -21,6 +21,9 @@ _SEEN = (-0.25, 1.25)
 _MIDDLE = 0.5
 # Scales between which float32 neither overflows nor vanishes.
 _SINGLE = (1e-30, 1e30)
+_FLOAT = np.dtype(np.float32)
+# What a device takes and gives back bit for bit with float32 as its only arithmetic.
+_PORTABLE = ("uint8", "int8", "uint16", "int16", "float32")
 
 
 def read_tile(array: LazyArray, plane: Plane, rows: slice, cols: slice) -> NDArray[Any]:
@@ -88,11 +91,15 @@ def _box(plane: torch.Tensor) -> torch.Tensor:
     return avg_pool2d(plane, 2 * FILL_REACH + 1, stride=1, padding=FILL_REACH)
 
 
-def residual_to_plane(residual: torch.Tensor, colour: bool) -> NDArray[np.float32]:
-    """Turn a residual (3, h, w) into a new (h, w, 3), or for grey planes into (h, w), the mean of the channels."""
+def residual_to_plane(residual: torch.Tensor, colour: bool, dtype: np.dtype[Any] = _FLOAT) -> torch.Tensor:
+    """Turn a residual (3, h, w) into a new (h, w, 3), or for grey planes into (h, w), the mean of the channels.
+
+    It stays where it is; `dtype` is that of `residual_dtype`.
+    """
     residual = residual.detach().float()
     plane = residual.permute(1, 2, 0) if colour else residual.mean(dim=0)
-    return plane.clone(memory_format=torch.contiguous_format).cpu().numpy()
+    kept = torch.float16 if dtype == np.float16 else torch.float32
+    return plane.to(kept, memory_format=torch.contiguous_format, copy=True)
 
 
 def residual_dtype(dtype: np.dtype[Any] | type | str) -> np.dtype[Any]:
@@ -101,7 +108,7 @@ def residual_dtype(dtype: np.dtype[Any] | type | str) -> np.dtype[Any]:
 
 
 def apply_residual(
-    raw: NDArray[Any], residual: NDArray[Any], scale: float, strength: float | NDArray[Any] = 1.0
+    raw: NDArray[Any], residual: NDArray[Any] | torch.Tensor, scale: float, strength: float | NDArray[Any] = 1.0
 ) -> NDArray[Any]:
     """Return ``raw + strength · scale · residual`` in the dtype of `raw`.
 
@@ -109,8 +116,9 @@ def apply_residual(
     ----------
     raw : ndarray, (h, w) or (h, w, 3 or 4)
         Values as stored.
-    residual : ndarray, (h, w) or (h, w, 3)
-        What the network wants to change, in units of the value range.
+    residual : ndarray or Tensor, (h, w) or (h, w, 3)
+        What the network wants to change, in units of the value range. One on a GPU is added there, where the values
+        allow; the bits are the same.
     scale : float
         ``hi - lo`` of the value range.
     strength : float or ndarray (h, w)
@@ -123,13 +131,37 @@ def apply_residual(
         NaN, infinity and every value whose change is exactly zero (or not a finite number) come back bit for bit.
     """
     work = _working_dtype(raw.dtype, scale)
+    portable = work == _FLOAT and raw.dtype.newbyteorder("=").name in _PORTABLE
     out = np.array(raw, order="C")
     seen = out[..., : residual.shape[2]] if residual.ndim == 3 else out
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        change = residual.astype(work) * _weight(strength, scale, work, residual.ndim)
-        changed = (change != 0) & np.isfinite(change) & np.isfinite(seen)
-        np.copyto(seen, _fit(seen.astype(work) + change, raw.dtype), where=changed, casting="unsafe")
+        weight = _weight(strength, scale, work, residual.ndim)
+        if isinstance(residual, torch.Tensor) and portable and residual.device.type != "cpu":
+            seen[...] = _added_there(seen, residual, weight)
+        else:
+            _add(seen, residual.cpu().numpy() if isinstance(residual, torch.Tensor) else residual, weight)
     return out
+
+
+def _add(seen: NDArray[Any], residual: NDArray[Any], weight: NDArray[Any]) -> None:
+    """Add in place, on the processor."""
+    change = residual.astype(weight.dtype) * weight
+    changed = (change != 0) & np.isfinite(change) & np.isfinite(seen)
+    np.copyto(seen, _fit(seen.astype(weight.dtype) + change, seen.dtype), where=changed, casting="unsafe")
+
+
+def _added_there(seen: NDArray[Any], residual: torch.Tensor, weight: NDArray[Any]) -> NDArray[Any]:
+    """Add on the device of the residual: the float32 operations of the processor, in their order, for the same bits."""
+    travel = np.dtype(np.uint8) if seen.dtype == np.uint8 else _FLOAT  # 8 bits travel as 8 bits, both ways
+    stored = torch.from_numpy(np.array(seen, dtype=travel, order="C")).to(residual.device)
+    change = residual.float() * torch.from_numpy(weight).to(residual.device)
+    changed = (change != 0) & change.isfinite() & stored.isfinite()
+    sums = stored.float() + change
+    limits = np.iinfo(seen.dtype) if seen.dtype.kind in "iu" else np.finfo(seen.dtype)
+    whole = sums.round_() if seen.dtype.kind in "iu" else sums
+    fitted = whole.clamp_(float(limits.min), float(limits.max)).to(stored.dtype)
+    there: NDArray[Any] = torch.where(changed, fitted, stored).cpu().numpy()
+    return there.astype(seen.dtype, copy=False)
 
 
 def _weight(strength: float | NDArray[Any], scale: float, work: np.dtype[Any], ndim: int) -> NDArray[Any]:
