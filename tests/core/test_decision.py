@@ -87,7 +87,7 @@ def test_every_task_speaks_to_the_type_that_it_undoes(task):
 
 
 def test_regions_are_treated_as_pictures_of_their_own():
-    cells = [("low", ("noise",)), ("high", ("noise",)), ("medium", ()), ("low", ("haze", "rain"))]
+    cells = [("low", ("noise", "lowres")), ("high", ("noise",)), ("medium", ()), ("low", ("haze", "rain"))]
     for fields in ({}, {"severity": 1}, {"severity": 0.1}, {"task": "deblur"}, {"task": "deblur", "severity": 0.9}):
         recipe = make_recipe(handling="region", **fields)
         condition = region_condition(recipe, qmap(*cells))

@@ -4,6 +4,7 @@ import gc
 import json
 import math
 import pickle
+import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer
+from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine
 from perceive_ir._device import flushes_denormals, memory_budget, without_denormals
 from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
 from perceive_ir._weights import Card
@@ -42,18 +43,19 @@ class Fake(nn.Module):
 
     def __init__(self, change=lambda image: image + 0.1) -> None:
         super().__init__()
-        self.change, self.shapes, self.conditions = change, [], []
+        self.change, self.shapes, self.conditions, self.semantics = change, [], [], []
 
     def forward(self, image: Tensor, signals) -> Tensor:
         self.shapes.append(tuple(image.shape))
         self.conditions.append(signals.condition.clone())
+        self.semantics.append(signals.semantics)
         return self.change(image)
 
 
 @pytest.fixture
 def fake_model(make_system):
-    def make(change=lambda image: image + 0.1) -> Restorer:
-        system = make_system()
+    def make(change=lambda image: image + 0.1, **config) -> Restorer:
+        system = make_system(**config)
         system.restorer = Fake(change)
         return Restorer(system, Card("fake", "1", digest="abc"), device="cpu", precision="float32")
 
@@ -181,6 +183,25 @@ def test_overlaps_are_what_they_are_called(narrow_model):
     }  # fmt: skip
 
 
+def test_what_a_tile_lacks_is_its_mirror_image(fake_model):
+    tiles = []
+    model = fake_model(lambda image: tiles.append(image.clone()) or image)
+    image = picture(20, 29)
+    model.restore(image, value_range=(0, 1), **DENOISE)
+    np.testing.assert_array_equal(tiles[0][0, 0], np.pad(image, ((0, 4), (0, 3)), mode="symmetric"))
+
+
+def test_a_map_of_conditions_fits_its_tiles_whatever_sizes_the_network_takes(fake_model):
+    model, labels = fake_model(), np.ones((100, 76), int)
+    model.system.restorer.size_needs = SizeNeeds(4, 4)
+    labels[:, 40:] = 0
+    model.restore(picture(100, 76), tile=20, overlap=4, labels=labels, handling="painted", painted={1: ("denoise", 1)})
+    network = model.system.restorer
+    for condition, (_, _, height, width) in zip(network.conditions, network.shapes, strict=True):
+        assert height % 8 == width % 8 == 0
+        assert condition.shape[2:] == (height // 8, width // 8)
+
+
 def test_a_plane_of_a_stack_gives_the_same_alone_with_the_perception_of_the_stack(tiny_model):
     stack = picture(3, 60, 70) * np.array([1, 3, 0.3], np.float32)[:, None, None]
     seen = tiny_model.perceive(stack, "ZYX")
@@ -212,14 +233,21 @@ def test_lazy_arrays_give_what_numpy_gives_and_are_read_plane_by_plane(tiny_mode
     assert lazy.largest <= 50 * 40
 
 
+@pytest.mark.parametrize("handling", ["image", "region"])
+def test_every_plane_of_a_lazy_array_is_read_once(tiny_model, handling):
+    lazy = Lazy(picture(3, 50, 40))
+    tiny_model.restore(lazy, perception=judged(), handling=handling, axes="ZYX", tile=16, overlap=0, **DENOISE)
+    assert lazy.reads == 3
+
+
 class Lazy:
-    """An array that can only be read in parts, and knows how large the largest was."""
+    """An array that can only be read in parts, and knows how often and how large the largest was."""
 
     def __init__(self, array: np.ndarray) -> None:
-        self.array, self.shape, self.dtype, self.largest = array, array.shape, array.dtype, 0
+        self.array, self.shape, self.dtype, self.largest, self.reads = array, array.shape, array.dtype, 0, 0
 
     def __getitem__(self, key) -> np.ndarray:
-        self.largest = max(self.largest, self.array[key].size)
+        self.largest, self.reads = max(self.largest, self.array[key].size), self.reads + 1
         return self.array[key]
 
 
@@ -337,6 +365,26 @@ def test_a_chosen_task_is_done_also_in_a_good_picture(fake_model):
 def test_nothing_to_do_is_said(fake_model):
     result = fake_model().restore(picture(*RGB), task="denoise", severity=0)
     assert result.note == "unchanged: nothing to do"
+
+
+@pytest.mark.parametrize("handling", ["region", "painted"])
+def test_regions_of_a_good_picture_are_looked_at_one_by_one(fake_model, handling):
+    model = fake_model()
+    wish = {"painted": {1: ("denoise", 1.0)}, "labels": np.ones(GREY, int)} if handling == "painted" else {}
+    result = model.restore(picture(*GREY), perception=judged((0.1, 0.2, 0.7)), handling=handling, **wish)
+    assert model.system.restorer.shapes
+    assert result.note == ""
+
+
+@pytest.mark.parametrize("listens", [True, False])
+def test_semantics_go_to_a_network_that_listens_to_them(fake_model, listens):
+    model, image = fake_model(semantics=listens), picture(*GREY)
+    seen = model.perceive(image)
+    model.restore(image, perception=seen, **DENOISE)
+    (given,) = model.system.restorer.semantics
+    assert (given is not None) == listens
+    for told, found in zip(given or (), seen.semantics, strict=listens):
+        np.testing.assert_array_equal(told[0], found)
 
 
 @pytest.mark.parametrize("handling", ["image", "region"])
@@ -497,6 +545,26 @@ def test_when_memory_is_short_smaller_tiles_finish_the_job_and_it_is_said(fake_m
     assert batch * height * width <= most
 
 
+def test_a_batch_shrinks_before_its_tiles_do(fake_model):
+    model = fake_model(hungry(64 * 64))
+    result = model.restore(picture(4, 64, 64), axes="ZYX", overlap=0, **DENOISE)
+    assert result.tile == (64, 64)
+    assert [shape[0] for shape in model.system.restorer.shapes] == [4, 1, 1, 1, 1]
+
+
+def test_painted_places_stay_where_they_are_when_memory_is_short(fake_model):
+    labels = np.zeros((200, 200), int)
+    labels[:, 120:] = 1
+    wish = {"handling": "painted", "painted": {1: ("denoise", 0.5)}, "labels": labels}
+    model = fake_model(hungry(160 * 160))
+    model.restore(picture(200, 200), overlap=8, **wish)
+    batch, _, height, width = model.system.restorer.shapes[-1]
+    assert batch * height * width <= 160 * 160
+    last = model.system.restorer.conditions[-1][0, TYPES.index("noise")]  # the tile at the right end
+    assert last[:, -10:].eq(0.5).all()
+    assert model.system.restorer.conditions[-2][0, TYPES.index("noise"), :, :10].eq(0).all()
+
+
 def test_the_note_keeps_what_was_to_be_said_before(fake_model):
     image = picture(300, 300)
     result = fake_model(hungry(160 * 160)).restore(image, perception=judged())
@@ -554,6 +622,29 @@ def test_nothing_stays_behind_after_a_run_a_cancelled_run_and_a_failed_one(tiny_
     assert tensors() == before
 
 
+def test_what_a_plane_needed_is_let_go_when_the_plane_is_done(tiny_model, monkeypatch):
+    maps, outputs, make = [], [], Restorer.condition_map
+
+    def remembered(*args):
+        made = make(*args)
+        maps.append(weakref.ref(made))
+        return made
+
+    class Watched(_engine.Output):
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
+            outputs.append(self)
+
+    monkeypatch.setattr(Restorer, "condition_map", remembered)
+    monkeypatch.setattr(_engine, "Output", Watched)
+    fields = {"axes": "ZYX", "tile": 16, "overlap": 0, "memory": 2e-4, "handling": "region", **DENOISE}
+    for _ in tiny_model.steps(Lazy(picture(5, 40, 40)), **fields):
+        assert sum(made() is not None for made in maps) <= 2
+        assert len(outputs[0].sources) <= 2
+        assert len(outputs[0].accumulators) <= 2
+    assert len(maps) == 5
+
+
 @pytest.mark.slow
 def test_a_thousand_pictures_leak_nothing(tiny_model):
     psutil = pytest.importorskip("psutil")
@@ -589,6 +680,22 @@ def test_denormals_are_flushed_only_while_the_network_runs(fake_model, flushed):
     finally:
         torch.set_flush_denormal(False)
     assert all(inside)
+
+
+def test_denormals_are_flushed_while_a_picture_is_perceived_and_mapped(tiny_model, monkeypatch):
+    inside = []
+    for name in ("perceive", "quality_map"):
+        monkeypatch.setattr(_engine, name, lambda *args, **sizes: inside.append(flushes_denormals()))
+    tiny_model.perceive(picture(*GREY))
+    tiny_model.quality_map(picture(*GREY))
+    assert inside == [True, True]
+    assert not flushes_denormals()
+
+
+def test_a_system_in_training_is_put_into_evaluation_and_laid_out_for_convolutions(make_system):
+    model = Restorer(make_system().train(), Card("a", "0"), device="cpu")
+    assert not model.system.training
+    assert model.system.restorer.backbone.leave.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_no_gradient_is_recorded_and_none_is_forbidden_outside(fake_model):

@@ -22,12 +22,14 @@ from perceive_ir.networks import (
     pool_windows,
 )
 from perceive_ir.networks.compact import ResidualBlock
+from perceive_ir.networks.guidance import fit
 from perceive_ir.networks.restormer import GDFN, MDTA, EnhancedBlock, TransformerBlock
 from perceive_ir.networks.tower import TowerConfig
 
 BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
 DEEP = CompactConfig(widths=(4, 4, 6))
+NETS = [lambda: Compact(SMALL), lambda: Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1))]
 
 
 def picture(batch: int = 1, height: int = 32, width: int = 48, seed: int = 0) -> Tensor:
@@ -61,10 +63,19 @@ def test_fresh_modulation_changes_nothing():
     assert not beta.any()
 
 
-def test_a_fresh_compact_network_adds_no_constant():
-    net = Compact(SMALL)
+@pytest.mark.parametrize("net", NETS)
+def test_a_network_whose_last_layer_is_silent_returns_its_input(net):
+    net = net()
     nn.init.zeros_(net.leave.weight)
     assert torch.equal(net(picture()), picture())
+
+
+def test_a_fresh_compact_network_begins_with_small_changes():
+    assert Compact().leave.weight.std().item() == pytest.approx(0.01, rel=0.05)
+
+
+def test_a_residual_block_begins_with_weights_that_keep_the_spread_behind_a_relu():
+    assert ResidualBlock(32).first.weight.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.05)
 
 
 @BACKBONES
@@ -158,6 +169,28 @@ def test_withheld_semantics_count_as_the_zero_vector():
     torch.testing.assert_close(pgm(z, None)[0], pgm(z, torch.zeros(2, 4))[0])
 
 
+def test_the_scale_of_semantics_does_not_matter():
+    pgm, known = PGM(channels=6, condition=5, semantic=4), torch.randn(2, 4)
+    nn.init.normal_(pgm.leave.weight)
+    z = torch.randn(2, 5)
+    torch.testing.assert_close(pgm(z, 30 * known + 7)[0], pgm(z, known)[0], rtol=1e-3, atol=1e-3)
+    assert (pgm(z, -known)[0] - pgm(z, known)[0]).abs().max() > 0.01
+
+
+def test_modulation_reads_semantics_before_the_condition():
+    pgm = PGM(channels=6, condition=5, semantic=4)
+    nn.init.normal_(pgm.leave.weight)
+    nn.init.zeros_(pgm.enter.weight[:, :4].detach())
+    z = torch.randn(2, 5)
+    assert torch.equal(pgm(z, torch.randn(2, 4))[0], pgm(z, torch.randn(2, 4))[0])
+    assert not torch.equal(pgm(z, None)[0], pgm(2 * z, None)[0])
+
+
+def test_a_map_of_modulation_is_interpolated_between_its_cells():
+    cells = torch.tensor([[[[0.0, 1.0]]]])
+    assert fit(cells, torch.zeros(1, 1, 1, 8)).flatten().tolist() == [0, 0, 0.125, 0.375, 0.625, 0.875, 1, 1]
+
+
 def attention_by_hand(q: Tensor, k: Tensor, v: Tensor, temperature: Tensor) -> Tensor:
     """Transposed attention, channel by channel, (B, C, H, W) each."""
     heads, size = len(temperature), q.shape[1] // len(temperature)
@@ -225,6 +258,23 @@ def test_an_enhanced_block_without_guidance_is_a_transformer_block():
     enhanced.feed_forward.load_state_dict(plain.feed_forward.state_dict())
     x = torch.randn(2, 8, 4, 6)
     torch.testing.assert_close(enhanced(x, x), plain(x))
+
+
+@pytest.mark.parametrize("net", NETS)
+def test_detail_passes_beside_the_latent(net):
+    net = net()
+    for parameter in net.up.parameters():
+        nn.init.zeros_(parameter)
+    assert (net(picture()) - picture()).std() > 1e-3
+
+
+def test_restormer_refines_before_it_leaves():
+    net, seen = Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1)), []
+    net.refine.register_forward_hook(lambda module, given, made: seen.append(made))
+    net.leave.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    net(picture())
+    assert len(seen) == 2
+    assert seen[0] is seen[1]
 
 
 # ---- sizes
@@ -314,6 +364,28 @@ def test_a_perceiver_reads_tiers_types_severities_and_unit_vectors(tiny_system):
         torch.testing.assert_close(vectors.norm(dim=-1), torch.ones(3))
 
 
+def test_tiers_are_told_by_the_angle_to_their_features_times_a_learned_scale(make_system):
+    perceiver, x = make_system().perceiver, picture(2, 64, 48)
+    reading = perceiver(x)
+    cosines = torch.cosine_similarity(reading.embedding[:, None], perceiver.tiers[None], dim=-1)
+    torch.testing.assert_close(reading.tier_logits, perceiver.logit_scale.exp() * cosines)
+
+
+def test_pooled_features_are_normalised_as_in_training(make_system):
+    perceiver = make_system().perceiver
+    pooled, norm = torch.randn(3, perceiver.normalise.num_features), perceiver.normalise
+    nn.init.normal_(norm.running_mean)
+    nn.init.uniform_(norm.running_var, 0.5, 2)
+    expected = (pooled - norm.running_mean) / (norm.running_var + norm.eps).sqrt()
+    torch.testing.assert_close(perceiver.join([pooled[:, :10], pooled[:, 10:]]), expected)
+
+
+def test_a_mid_grey_is_the_zero_of_the_tower():
+    tower = Perceiver().eval().tower
+    assert not any(maps.any() for maps in tower(torch.full((1, 3, 32, 32), 0.5)))
+    assert all(maps.any() for maps in tower(torch.full((1, 3, 32, 32), 0.4)))
+
+
 def test_a_perceiver_embeds_pictures_like_an_open_clip_model(tiny_system):
     x = picture(2, 64, 48)
     embedding = tiny_system.perceiver.encode_image(x, normalize=True)
@@ -337,8 +409,10 @@ def test_a_window_as_large_as_the_picture_is_the_picture():
     [
         (lambda: SystemConfig(backbone="unet"), "compact, restormer, got 'unet'"),
         (lambda: SystemConfig.from_dict({"size": {}}), "unknown key 'size' for SystemConfig; known keys: backbone"),
-        (lambda: System(SystemConfig(sizes={"depth": 3})), "unknown key 'depth' for CompactConfig"),
-        (lambda: System(SystemConfig(tower={"depth": 3})), "unknown key 'depth' for TowerConfig"),
+        (lambda: SystemConfig(sizes={"depth": 3}), "unknown key 'depth' for CompactConfig"),
+        (lambda: SystemConfig(tower={"depth": 3}), "unknown key 'depth' for TowerConfig"),
+        (lambda: SystemConfig("restormer", {"refinement": True}), "a whole number for 'refinement' .* got True"),
+        (lambda: SystemConfig.from_dict({"semantics": 1}), "true or false for 'semantics' .* got 1"),
         (lambda: CompactConfig(widths=(4, 4)), r"one encoder entry per width .* widths \(4, 4\)"),
         (lambda: CompactConfig(encoder_blocks=(1, 1, 0)), r"latent blocks of 1 or more, got .*\(1, 1, 0\)"),
         (lambda: RestormerConfig(heads=(1, 2)), "as many widths, blocks and heads"),

@@ -232,6 +232,31 @@ def test_doubt_means_restraint():
     assert set(perception.present) == {"haze", "noise"}
 
 
+def test_a_type_counts_as_present_from_a_half_on():
+    types, severities = dict.fromkeys(TYPES, 0.499) | {"rain": 0.5}, dict.fromkeys(TYPES, 0.3)
+    perception = Perception({"low": 1, "medium": 0, "high": 0}, types, severities, (0, 1))
+    assert perception.present == ("rain",)
+    assert [t for t, s in perception.condition.items() if s] == ["rain"]
+    cells = np.array(list(types.values()), np.float32)[:, None, None]
+    qmap = QualityMap(np.zeros((3, 1, 1), np.float32), cells, np.full_like(cells, 0.3), 32, 128, (32, 32))
+    assert np.flatnonzero(qmap.condition).tolist() == [TYPES.index("rain")]
+    assert qmap.type_labels.tolist() == [[TYPES.index("rain") + 1]]
+
+
+def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbnail_too(tiny_model):
+    array, perceiver = patchwork(300, 200), tiny_model.system.perceiver
+    layout, limits = parse_layout(array.shape), (0.0, 1.0)
+    found = tiny_model.perceive(array, value_range=limits)
+    with torch.no_grad():
+        crops = perceiver(torch.stack([cut(array, layout, place, limits, CPU) for place in places(layout)]))
+        whole = perceiver(thumbnail(array, layout.plane(0), layout, limits, CPU)[None])
+    types = combine(crops.type_logits, whole.type_logits).sigmoid().tolist()
+    severities = combine(crops.severities, whole.severities).tolist()
+    assert list(found.types.values()) == pytest.approx(types, abs=1e-5)
+    assert list(found.severities.values()) == pytest.approx(severities, abs=1e-5)
+    assert list(found.tiers.values()) == pytest.approx(crops.tier_logits.softmax(-1).mean(0).tolist(), abs=1e-5)
+
+
 def test_damage_of_no_known_type_is_unknown_and_a_good_picture_is_not():
     assert seen((0.7, 0.2, 0.1)).unknown
     assert not seen((0.1, 0.2, 0.7)).unknown

@@ -41,9 +41,10 @@ def export(
 
     from perceive_ir._weights import Card, load_system, save_system
     from perceive_ir_training.config import load_config
+    from perceive_ir_training.report import card_scores
 
     settings = load_config(config)
-    measured = json.loads(scores.read_text(encoding="utf-8")) if scores else {}
+    measured = card_scores(json.loads(scores.read_text(encoding="utf-8"))) if scores else {}
     card = Card(settings.name, settings.version, settings.licence, settings.data.strip(), measured, notes)
     digest = save_system(output, load_system(weights)[0], card)
     sys.stdout.write(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, sha256 {digest}\n")
@@ -52,19 +53,28 @@ def export(
 def benchmark_quality(
     data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="Folder with validation sets.")],
     model: Annotated[str, typer.Option(help="Catalogue name or path of the weights.")] = "compact",
-    only: Annotated[list[str] | None, typer.Option(help="Sets whose name begins so; repeatable.")] = None,
-    classical: Annotated[bool, typer.Option(help="Also run non-local means where noise is removed.")] = True,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SETPREFIX", help="Sets whose name begins so, or perception; repeatable."),
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures per set, for a quick look.")] = None,
+    classical: Annotated[bool, typer.Option(help="Run classical methods beside the model.")] = True,
+    perception: Annotated[
+        bool | None, typer.Option(help="Measure perception and obedience.", show_default="unless --only leaves it out")
+    ] = None,
+    format: Annotated[str, typer.Option(metavar="text|json|markdown", help="How to write the report.")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "auto",
 ) -> None:
-    """Measure PSNR before and after on validation sets, automatically and with the task given; prints Markdown."""
+    """Measure how well a model restores pictures of validation sets, how well it perceives damage, and if it obeys."""
     from perceive_ir import load
-    from perceive_ir_training.quality import measure, sets_in, table
+    from perceive_ir_training.benchmark import benchmark
+    from perceive_ir_training.report import check_output, write
 
-    restorer = load(model, device=device)
-    scores = []
-    for found in sets_in(data):
-        if only and not found.name.startswith(tuple(only)):
-            continue
-        scores.append(measure(restorer, found, classical=classical))
-        sys.stderr.write(f"{found.name}: {scores[-1].before:.2f} -> {scores[-1].auto:.2f} dB\n")
-    sys.stdout.write(table(scores) + "\n")
+    check_output(format, output)
+    values = benchmark(
+        load(model, device=device), data,
+        only=only or (), limit=limit, classical=classical, perception=perception,
+        tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    write(values, format, output)

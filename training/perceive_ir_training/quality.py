@@ -1,4 +1,4 @@
-"""How good a model is: PSNR before and after on folders of pictures, automatically and with the task given.
+"""How good a model is: PSNR and SSIM before and after on folders of pictures, automatically and with the task given.
 
 Pictures are judged whole, in RGB, rounded to uint8. Noise is drawn with ``RandomState(0)``, clipped and rounded.
 """
@@ -7,64 +7,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from perceive_ir import Restorer
+from perceive_ir_training.classical import Pixels, methods_for
+from perceive_ir_training.data import SUFFIXES, read_picture
 
-Picture = NDArray[np.uint8]
-Pair = tuple[Picture, Picture]
 SIGMAS = (15, 25, 50)
-
-
-@dataclass(frozen=True)
-class Set:
-    """Pictures with their targets, and the task that fits them."""
-
-    name: str
-    task: str | None
-    pairs: Callable[[], Iterator[Pair]]
-    affine: bool = False
-    """Fit an affine from target to output first: the pictures were stretched one by one."""
-
-
-@dataclass(frozen=True)
-class Score:
-    """Mean PSNR in dB over a set; infinite values count as 100."""
-
-    name: str
-    count: int
-    before: float
-    auto: float
-    given: float | None
-    classical: float | None
-    seconds: float
-    """Seconds per megapixel of the automatic mode, perception included."""
-
-
-def sets_in(root: str | Path) -> list[Set]:
-    """Return the sets that a data folder holds: ``kodak24/clean`` and folders with ``input`` and ``target``."""
-    base = Path(root) / "validate" if (Path(root) / "validate").is_dir() else Path(root)
-    found = []
-    if (base / "kodak24" / "clean").is_dir():
-        clean = base / "kodak24" / "clean"
-        found += [Set(f"kodak24 noise {s}", "denoise", partial(noisy, clean, s)) for s in SIGMAS]
-        found.append(Set("kodak24 clean", None, lambda: ((p, p) for p in read_all(clean))))
-    for name, task in PAIRED.items():
-        if (base / name / "input").is_dir():
-            folder = base / name
-            found.append(Set(name, task, partial(paired, folder), affine=name.endswith("w2s")))
-    if not found:
-        raise ValueError(f"no validation sets under {root}; expected kodak24/clean or folders with input/ and target/")
-    return found
-
-
 PAIRED = {
     "rain_light": "derain",
     "haze_indoor": "dehaze",
@@ -74,101 +31,197 @@ PAIRED = {
     "microscopy_w2s": "denoise",
     "microscopy_confocal": "denoise",
 }
+"""Folders with ``input`` and ``target``, and the task of each."""
+EQUAL = 100.0
+"""PSNR in dB that equal pictures count as."""
 
 
-def measure(restorer: Restorer, data: Set, *, classical: bool = True) -> Score:
-    """Restore every picture of a set."""
-    before, auto, given, other = [], [], [], []
-    seconds = pixels = 0.0
-    for damaged, target in data.pairs():
-        start = time.perf_counter()
-        seen = restorer.perceive(damaged)
-        restored = restorer.restore(damaged, perception=seen).image
-        seconds += time.perf_counter() - start
-        pixels += damaged.shape[0] * damaged.shape[1]
-        before.append(psnr(damaged, target, data.affine))
-        auto.append(psnr(restored, target, data.affine))
-        if data.task:
-            told = restorer.restore(damaged, task=data.task, perception=seen).image
-            given.append(psnr(told, target, data.affine))
-        if data.task == "denoise" and classical:
-            other.append(psnr(non_local_means(damaged), target, data.affine))
-    rate = seconds / (pixels / 1e6)
-    return Score(data.name, len(before), mean(before), mean(auto), optional(given), optional(other), rate)
+@dataclass(frozen=True)
+class Pair:
+    """A damaged picture and what it should be."""
+
+    name: str
+    damaged: Pixels
+    target: Pixels
 
 
-def mean(values: list[float]) -> float:
-    """Mean of some PSNR."""
-    return float(np.mean(values))
+@dataclass(frozen=True)
+class Set:
+    """Pictures with their targets, and the task that fits them; clean pictures have none."""
+
+    name: str
+    task: str | None
+    pairs: Callable[[], Iterator[Pair]]
+    microscopy: bool = False
+    affine: bool = False
+    """Fit an affine from target to output first: the pictures were stretched one by one."""
 
 
-def optional(values: list[float]) -> float | None:
-    """Mean, or nothing where nothing was measured."""
-    return mean(values) if values else None
+@dataclass(frozen=True)
+class Mark:
+    """How near a picture is to its target."""
+
+    psnr: float
+    ssim: float
 
 
-def psnr(image: Picture, target: Picture, affine: bool = False) -> float:
-    """PSNR in dB of two uint8 pictures; 100 for equal ones."""
+@dataclass(frozen=True)
+class PictureScore:
+    """One picture: as it came, restored automatically and with the task given, and by classical methods."""
+
+    name: str
+    perceived: str
+    megapixels: float
+    seconds: float
+    """Of the automatic mode, perception included."""
+    untouched: bool
+    """Whether the automatic mode left every pixel as it was."""
+    marks: dict[str, Mark]
+    """By way: "input", "auto", "given", and the names of classical methods."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "name": self.name,
+            "perceived": self.perceived,
+            "megapixels": self.megapixels,
+            "seconds": round(self.seconds, 3),
+            "untouched": self.untouched,
+            **{way: plain(mark) for way, mark in self.marks.items()},
+        }
+
+
+@dataclass(frozen=True)
+class SetScore:
+    """The pictures of a set, and their means."""
+
+    name: str
+    task: str | None
+    pictures: tuple[PictureScore, ...]
+
+    @property
+    def means(self) -> dict[str, Mark]:
+        """Mean PSNR and SSIM of each way."""
+        ways = list(dict.fromkeys(way for picture in self.pictures for way in picture.marks))
+        return {way: mean([p.marks[way] for p in self.pictures]) for way in ways}
+
+    @property
+    def seconds_per_megapixel(self) -> float:
+        """Of the automatic mode."""
+        return sum(p.seconds for p in self.pictures) / sum(p.megapixels for p in self.pictures)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        return {
+            "task": self.task,
+            "means": {way: plain(mark) for way, mark in self.means.items()},
+            "seconds_per_megapixel": round(self.seconds_per_megapixel, 3),
+            "worst_auto": round(min(p.marks["auto"].psnr for p in self.pictures), 3),
+            "untouched": sum(p.untouched for p in self.pictures),
+            "pictures": [picture.to_dict() for picture in self.pictures],
+        }
+
+
+def sets_in(root: str | Path) -> list[Set]:
+    """Return the sets that a data folder holds: ``kodak24/clean`` and folders with ``input`` and ``target``."""
+    base = Path(root) / "validate" if (Path(root) / "validate").is_dir() else Path(root)
+    found = []
+    clean = base / "kodak24" / "clean"
+    if clean.is_dir():
+        found += [Set(f"kodak24 noise {s}", "denoise", partial(noisy, clean, s)) for s in SIGMAS]
+        found.append(Set("kodak24 clean", None, partial(undamaged, clean)))
+    for name, task in PAIRED.items():
+        if (base / name / "input").is_dir():
+            pairs = partial(paired, base / name)
+            found.append(Set(name, task, pairs, name.startswith("microscopy"), name.endswith("w2s")))
+    return found
+
+
+def measure(restorer: Restorer, data: Set, *, classical: bool = True, limit: int | None = None) -> SetScore:
+    """Restore every picture of a set, or the first ``limit``."""
+    scores = tuple(measure_picture(restorer, data, pair, classical) for pair in islice(data.pairs(), limit))
+    if not scores:
+        raise ValueError(f"{data.name} holds no pictures; expected some of {', '.join(sorted(SUFFIXES))}")
+    return SetScore(data.name, data.task, scores)
+
+
+def measure_picture(restorer: Restorer, data: Set, pair: Pair, classical: bool) -> PictureScore:
+    """Restore one picture in every way."""
+    start = time.perf_counter()
+    seen = restorer.perceive(pair.damaged)
+    ways = {"input": pair.damaged, "auto": restorer.restore(pair.damaged, perception=seen).image}
+    seconds = time.perf_counter() - start
+    if data.task:
+        ways["given"] = restorer.restore(pair.damaged, task=data.task, perception=seen).image
+    if classical:
+        methods = methods_for(data.task, microscopy=data.microscopy)
+        ways |= {name: method(pair.damaged) for name, method in methods.items()}
+    marks = {way: compare(image, pair.target, data.affine) for way, image in ways.items()}
+    megapixels, untouched = pair.damaged[..., 0].size / 1e6, np.array_equal(ways["auto"], pair.damaged)
+    return PictureScore(pair.name, seen.words(), megapixels, seconds, untouched, marks)
+
+
+def compare(image: Pixels, target: Pixels, affine: bool = False) -> Mark:
+    """Find PSNR and SSIM of two uint8 pictures (H, W, 3)."""
     a, b = image.astype(np.float64), target.astype(np.float64)
     if affine:
-        slope, offset = np.polyfit(b.ravel(), a.ravel(), 1)
-        b = slope * b + offset
+        slope = float(np.mean((a - a.mean()) * (b - b.mean()))) / max(float(b.var()), 1e-12)
+        b = a.mean() + slope * (b - b.mean())
+    return Mark(psnr(a, b), ssim(a, b))
+
+
+def psnr(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """PSNR in dB of values in 0..255; 100 at most, which equal ones have."""
     error = float(np.mean((a - b) ** 2))
-    return 100.0 if error == 0 else 10 * math.log10(255**2 / error)
+    return EQUAL if error == 0 else min(EQUAL, 10 * math.log10(255**2 / error))
 
 
-def non_local_means(image: Picture) -> Picture:
-    """Denoise by scikit-image's fast non-local means, at the noise estimated from the picture."""
-    from skimage.restoration import denoise_nl_means
+def ssim(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """SSIM of values in 0..255 with a Gaussian window, the mean over the channels (Wang et al. 2004)."""
+    from skimage.metrics import structural_similarity
 
-    values = image / 255.0
-    sigma = estimated_sigma(values)
-    out: NDArray[np.float64] = denoise_nl_means(
-        values, h=0.8 * sigma, sigma=sigma, patch_size=5, patch_distance=6, fast_mode=True, channel_axis=-1
-    )
-    rounded: Picture = (out.clip(0, 1) * 255).round().astype(np.uint8)
-    return rounded
+    similarity: Callable[..., Any] = structural_similarity
+    window = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    return float(similarity(a, b, data_range=255, channel_axis=-1, **window))
 
 
-def estimated_sigma(values: NDArray[np.float64]) -> float:
-    """Noise by the median of the diagonal Haar details, (H, W, C)."""
-    h, w = (n // 2 * 2 for n in values.shape[:2])
-    a, b, c, d = (values[y:h:2, x:w:2] for y in (0, 1) for x in (0, 1))
-    return float(np.median(np.abs(a - b - c + d) / 2) / 0.6745)
+def mean(marks: Sequence[Mark]) -> Mark:
+    """Mean of PSNR and SSIM."""
+    return Mark(float(np.mean([m.psnr for m in marks])), float(np.mean([m.ssim for m in marks])))
+
+
+def plain(mark: Mark) -> dict[str, float]:
+    """Round for files."""
+    return {"psnr": round(mark.psnr, 3), "ssim": round(mark.ssim, 4)}
 
 
 def noisy(folder: Path, sigma: int) -> Iterator[Pair]:
     """Clean pictures with Gaussian noise, clipped and rounded as a file is."""
     random = np.random.RandomState(0)
-    for clean in read_all(folder):
+    for path in files(folder):
+        clean = read(path)
         noise = random.standard_normal(clean.shape) * sigma
-        yield (clean + noise).clip(0, 255).round().astype(np.uint8), clean
+        yield Pair(path.name, (clean + noise).clip(0, 255).round().astype(np.uint8), clean)
+
+
+def undamaged(folder: Path) -> Iterator[Pair]:
+    """Clean pictures, which should come back as they are."""
+    for path in files(folder):
+        clean = read(path)
+        yield Pair(path.name, clean, clean)
 
 
 def paired(folder: Path) -> Iterator[Pair]:
     """Pairs of equal names in ``input`` and ``target``."""
-    for path in sorted((folder / "input").iterdir()):
-        yield read(path), read(folder / "target" / path.name)
+    for path in files(folder / "input"):
+        yield Pair(path.name, read(path), read(folder / "target" / path.name))
 
 
-def read_all(folder: Path) -> Iterator[Picture]:
-    """All pictures of a folder in the order of their names."""
-    return (read(path) for path in sorted(folder.iterdir()))
+def files(folder: Path) -> list[Path]:
+    """Pictures of a folder in the order of their names."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
 
 
-def read(path: Path) -> Picture:
+def read(path: Path) -> Pixels:
     """Read a picture as RGB."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
-def table(scores: list[Score]) -> str:
-    """Write the scores as a Markdown table."""
-    lines = [
-        "| set | pictures | input | auto | task given | non-local means | s/MP |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for s in scores:
-        given, other = (f"{v:.2f}" if v is not None else "" for v in (s.given, s.classical))
-        lines.append(f"| {s.name} | {s.count} | {s.before:.2f} | {s.auto:.2f} | {given} | {other} | {s.seconds:.2f} |")
-    return "\n".join(lines)
+    return read_picture(path, path.name).pixels

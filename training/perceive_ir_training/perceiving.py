@@ -1,0 +1,219 @@
+"""How well a model perceives: types, severities and mixtures of damage made by formula on pictures it never saw.
+
+The random part of the damage comes from seeds of this measurement alone, so no scene of it was trained on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from perceive_ir import TYPES, Perception, Restorer
+from perceive_ir._perception import PRESENT
+from perceive_ir.degradations import Mixture
+from perceive_ir_training.classical import Pixels
+from perceive_ir_training.data import SUFFIXES, Picture, Pictures, load_pictures, read_picture
+from perceive_ir_training.gate import Triplet
+from perceive_ir_training.sampling import OF_A_MICROSCOPE
+
+LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
+"""Severities of single types."""
+MIXTURES_EACH = 8
+"""Mixtures of two that are made of each picture, and their severities from and to."""
+MIXED_FROM, MIXED_TO = 0.2, 0.75
+LOW, MEDIUM = (0.35, 0.9), (0.06, 0.2)
+"""Severities of the tiers in triplets made by formula; clearly on their side of the limits of training."""
+SALT = "perceive-ir evaluation"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What is in a picture, and what was read from it."""
+
+    picture: str
+    microscopy: bool
+    true: Mapping[str, float]
+    """Severity of each type that is there."""
+    types: Mapping[str, float]
+    """Probability of every type."""
+    severities: Mapping[str, float]
+    """Severity of every type, if it is there at all."""
+    tier: str
+
+    @property
+    def present(self) -> set[str]:
+        """Types that count as present."""
+        return {t for t, probability in self.types.items() if probability >= PRESENT}
+
+    @property
+    def likeliest(self) -> str:
+        """The likeliest type."""
+        return max(self.types, key=lambda t: self.types[t])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain values for JSON."""
+        numbers = {k: {t: round(v, 4) for t, v in getattr(self, k).items()} for k in ("true", "types", "severities")}
+        return {"picture": self.picture, "tier": self.tier, **numbers}
+
+
+# ---- pictures and their damage
+
+
+def pictures_in(root: str | Path, limit: int | None = None) -> Pictures:
+    """Read the held-back pictures of ``train``, else ``kodak24/clean``; at most ``limit`` of each kind."""
+    root = Path(root)
+    if (root / "train").is_dir():
+        found = load_pictures(root, held_back=True)
+    else:
+        folder = next((f for f in (root / "validate/kodak24/clean", root / "kodak24/clean") if f.is_dir()), None)
+        if folder is None:
+            raise ValueError(
+                f"no pictures to perceive under {root}: expected train/ or kodak24/clean (or leave it out)"
+            )
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)
+        found = Pictures(tuple(read_picture(p, p.name) for p in paths))
+    return Pictures(found.photos[:limit], found.microscopy[:limit])
+
+
+def everything(pictures: Pictures) -> tuple[Picture, ...]:
+    """Photos, then micrographs, which come twice: as stored and stretched."""
+    stretched = [
+        replace(p, name=f"{p.name} {('stored', 'stretched')[n % 2]}") for n, p in enumerate(pictures.microscopy)
+    ]
+    return (*pictures.photos, *stretched)
+
+
+def types_of(picture: Picture) -> tuple[str, ...]:
+    """Types of damage that a picture can have."""
+    return OF_A_MICROSCOPE if picture.microscopy else TYPES
+
+
+def damage(picture: Picture, severities: Mapping[str, float], key: object = "") -> Pixels:
+    """Damage a whole picture; the same types and key give the same scene at any severity."""
+    x = torch.from_numpy(picture.pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
+    wanted = torch.tensor([[severities.get(t, 0.0) for t in TYPES]])
+    drawn = torch.tensor([[t in severities for t in TYPES]])
+    generator = torch.Generator().manual_seed(seed_of(picture.name, *sorted(severities), key))
+    shape = (1, 3, x.shape[2], x.shape[3])
+    mixture = Mixture.draw(shape, drawn, generator, grey=torch.tensor([picture.grey]))
+    damaged: Pixels = (mixture.apply(x, wanted)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+    return damaged
+
+
+def seed_of(*words: object) -> int:
+    """Return a seed that depends on the words alone."""
+    text = " ".join([SALT, *map(str, words)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:7], "big")
+
+
+def singles(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pixels]]:
+    """Every type that fits at every level, each in a scene of its own."""
+    for picture in everything(pictures):
+        for kind in types_of(picture):
+            for level in LEVELS:
+                yield picture, {kind: level}, damage(picture, {kind: level}, level)
+
+
+def mixtures(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pixels]]:
+    """Mixtures of two types."""
+    for picture in everything(pictures):
+        random = np.random.default_rng(seed_of(picture.name, "mixtures"))
+        pairs = list(combinations(types_of(picture), 2))
+        for n in random.permutation(len(pairs))[:MIXTURES_EACH]:
+            true = {t: float(random.uniform(MIXED_FROM, MIXED_TO)) for t in pairs[n]}
+            yield picture, true, damage(picture, true)
+
+
+def triplets(pictures: Pictures) -> Iterator[Triplet]:
+    """Low, medium and high quality of one scene, by severity alone; the task is named by its type."""
+    for picture in everything(pictures):
+        for kind in types_of(picture):
+            random = np.random.default_rng(seed_of(picture.name, kind, "tiers"))
+            low, medium = (damage(picture, {kind: float(random.uniform(*part))}, "tiers") for part in (LOW, MEDIUM))
+            yield Triplet(kind, low, medium, picture.pixels)
+
+
+# ---- what is read from them
+
+
+def look(restorer: Restorer, cases: Iterable[tuple[Picture, Mapping[str, float], Pixels]]) -> list[Seen]:
+    """Perceive pictures whose damage is known."""
+    return [as_seen(picture, true, restorer.perceive(pixels)) for picture, true, pixels in cases]
+
+
+def as_seen(picture: Picture, true: Mapping[str, float], read: Perception) -> Seen:
+    """Put side by side what is there and what was read."""
+    return Seen(picture.name, picture.microscopy, true, read.types, read.severities, read.tier)
+
+
+def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
+    """Judge single degradations: each type by itself, and the means over the types."""
+    by_type = {t: [s for s in seen if t in s.true] for t in TYPES}
+    types = {t: judge_type(t, rows) for t, rows in by_type.items() if rows}
+    kinds = {"photos": [s for s in seen if not s.microscopy], "microscopy": [s for s in seen if s.microscopy]}
+    return {
+        "samples": len(seen),
+        **{name: mean_of(types.values(), name) for name in ("accuracy", "found", "exact", "error", "rank")},
+        "accuracy_by_kind": {kind: share(s.likeliest in s.true for s in rows) for kind, rows in kinds.items() if rows},
+        "types": types,
+    }
+
+
+def judge_type(type: str, seen: Sequence[Seen]) -> dict[str, Any]:
+    """Judge pictures that have this type of damage alone.
+
+    Accuracy: it is the likeliest type; found: it counts as present; exact: and no other does; error: mean absolute
+    error of its severity; rank: Spearman's correlation of its severity.
+    """
+    true, read = [s.true[type] for s in seen], [s.severities[type] for s in seen]
+    return {
+        "samples": len(seen),
+        "accuracy": share(s.likeliest == type for s in seen),
+        "found": share(type in s.present for s in seen),
+        "exact": share(s.present == {type} for s in seen),
+        "error": round(float(np.mean(np.abs(np.subtract(true, read)))), 4),
+        "rank": spearman(true, read),
+    }
+
+
+def judge_mixtures(seen: Sequence[Seen]) -> dict[str, Any]:
+    """F1 of the types that count as present: over all decisions together, and of each type."""
+    hits = {t: sum(t in s.true and t in s.present for s in seen) for t in TYPES}
+    claims = {t: sum(t in s.true for s in seen) + sum(t in s.present for s in seen) for t in TYPES}
+    types = {t: round(2 * hits[t] / claims[t], 4) for t in TYPES if claims[t]}
+    f1 = round(2 * sum(hits.values()) / sum(claims.values()), 4) if seen else None
+    return {"samples": len(seen), "f1": f1, "types": types}
+
+
+def judge_clean(seen: Sequence[Seen]) -> dict[str, Any]:
+    """Share of clean pictures in which damage is seen, and of those taken for high quality."""
+    alarms, high = share(bool(s.present) for s in seen), share(s.tier == "high" for s in seen)
+    return {"samples": len(seen), "false_alarms": alarms, "high": high}
+
+
+def spearman(a: Sequence[float], b: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, equal values sharing their rank; nothing where either does not vary."""
+    from scipy.stats import rankdata
+
+    ranks = np.stack([rankdata(a), rankdata(b)])
+    if len(a) < 2 or bool((np.ptp(ranks, axis=1) == 0).any()):
+        return None
+    return round(float(np.corrcoef(ranks)[0, 1]), 4)
+
+
+def share(answers: Iterable[bool]) -> float:
+    """Share of answers that are yes."""
+    return round(float(np.mean(list(answers))), 4)
+
+
+def mean_of(rows: Iterable[Mapping[str, Any]], name: str) -> float | None:
+    """Mean of a number over the rows that have it."""
+    found = [row[name] for row in rows if row[name] is not None]
+    return round(float(np.mean(found)), 4) if found else None
