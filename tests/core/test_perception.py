@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perceive_ir import TIERS, TYPES, Perception, QualityMap, _perception
+from perceive_ir import TIERS, TYPES, Perception, QualityMap, Restorer, _perception
 from perceive_ir._perception import (
     CROP,
     MOST_CROPS,
@@ -29,6 +29,7 @@ from perceive_ir._perception import (
     thumbnail,
 )
 from perceive_ir._vocabulary import TONAL_TYPES
+from perceive_ir._weights import Card
 from perceive_ir.images import parse_layout
 from perceive_ir.networks import Perceiver, TowerConfig
 
@@ -243,10 +244,12 @@ def test_a_type_counts_as_present_from_a_half_on():
     assert qmap.type_labels.tolist() == [[TYPES.index("rain") + 1]]
 
 
-def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbnail_too(tiny_model):
-    array, perceiver = patchwork(300, 200), tiny_model.system.perceiver
+def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbnail_too(make_system):
+    model = Restorer(make_system(), Card("a", "0"), device="cpu")
+    array, perceiver = patchwork(300, 200), model.system.perceiver
+    torch.nn.init.constant_(perceiver.logit_scale, 5)  # tiers that differ from crop to crop
     layout, limits = parse_layout(array.shape), (0.0, 1.0)
-    found = tiny_model.perceive(array, value_range=limits)
+    found = model.perceive(array, value_range=limits)
     with torch.no_grad():
         crops = perceiver(torch.stack([cut(array, layout, place, limits, CPU) for place in places(layout)]))
         whole = perceiver(thumbnail(array, layout.plane(0), layout, limits, CPU)[None])
