@@ -29,7 +29,12 @@ from perceive_ir.networks.tower import TowerConfig
 BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
 DEEP = CompactConfig(widths=(4, 4, 6))
-NETS = [lambda: Compact(SMALL), lambda: Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1))]
+FULL = CompactConfig((4, 4, 6), (1, 1, 2), (1, 1), finest=1)
+NETS = [
+    lambda: Compact(SMALL),
+    lambda: Compact(FULL),
+    lambda: Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1)),
+]
 
 
 def picture(batch: int = 1, height: int = 32, width: int = 48, seed: int = 0) -> Tensor:
@@ -320,7 +325,7 @@ def test_a_guide_is_called_at_the_latent_first_and_then_at_each_finer_level():
     assert dict(calls) == dict(net.guided_channels)
 
 
-@pytest.mark.parametrize("config", [SMALL, DEEP, CompactConfig((4, 4), (2, 1), (3,))])
+@pytest.mark.parametrize("config", [SMALL, DEEP, CompactConfig((4, 4), (2, 1), (3,)), FULL])
 def test_compact_sees_as_far_as_it_says_and_hardly_less(config):
     net = Compact(config)
     for parameter in net.parameters():  # no cancelling and no dead ReLU: every path counts
@@ -427,6 +432,6 @@ def test_sizes_that_do_not_fit_are_refused_where_they_are_given(make, words):
 
 def test_a_config_written_out_names_every_size_so_that_later_defaults_do_not_matter():
     config = SystemConfig(sizes={"widths": [4, 4, 8]}).to_dict()
-    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks"}
+    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks", "finest"}
     assert config["tower"]["widths"]
     assert SystemConfig.from_dict(config).to_dict() == config

@@ -143,7 +143,7 @@ def test_held_back_pictures_never_train(pictures_folder):
     for stage in ("perceiver", "restorer"):
         clean = replace(TINY, mix=MixConfig(clean=1.0))
         for _ in range(4):
-            images = make_batch(stage, used, used, clean, random())[0]
+            images = make_batch(stage, used, used, clean, random(), 32)[0]
             assert not images[:, 0].any()
 
 
@@ -217,7 +217,7 @@ def test_micrographs_have_no_weather():
 
 def test_what_is_told_and_what_remains_add_up_to_the_truth():
     true = truth()
-    told, remaining = tell(true, MixConfig(told_less=1.0, told_roughly=0), random())
+    told, remaining = tell(true, MixConfig(told_less=1.0, told_wrong=0, told_roughly=0), random())
     damaged = true.any(axis=1)
     np.testing.assert_allclose((told + remaining)[damaged], true[damaged], rtol=0, atol=1e-6)
     assert (remaining[damaged].max(axis=1) > 0).all()
@@ -335,6 +335,12 @@ def test_the_rate_warms_up_and_falls_to_its_end():
     assert learning_rate(500, 2.0, settings) == pytest.approx(0.01)
 
 
+def test_the_last_part_of_a_training_shows_larger_patches():
+    settings = StageConfig(patch=48, last_patch=96, last_share=0.25)
+    assert [settings.patch_at(done) for done in (0.0, 0.74, 0.76, 1.0)] == [48, 48, 96, 96]
+    assert StageConfig(patch=48).patch_at(1.0) == 48
+
+
 def test_averaged_weights_follow_quickly_at_first_and_slowly_later():
     old, new = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
     for step, share in ((1, 10 / 11), (10**6, 0.001)):
@@ -405,6 +411,11 @@ def test_a_configuration_says_only_what_differs():
         "mix = 3",
         "[mix]\nclean = 1.5",
         "[mix]\ntold_less = -0.1",
+        "[mix]\ntold_less = 0.6\ntold_wrong = 0.5",
+        "[restorer]\nlast_patch = 40",
+        "[restorer]\nlast_patch = -16",
+        "[restorer]\nlast_share = 1.5",
+        "[model.sizes]\nfinest = 3",
         "[mix.weights]\nnoise = -1",
         "[mix.weights]\nnoise = 'much'",
         "[perceiver]\nlearning_rate = -1",

@@ -25,6 +25,9 @@ class StageConfig:
     steps: int = 100_000
     batch: int = 16
     patch: int = 112
+    last_patch: int = 0
+    """Patch of the last ``last_share`` of the training, where larger surroundings pay; 0 keeps ``patch``."""
+    last_share: float = 0.25
     learning_rate: float = 8e-4
     final_rate: float = 1e-6
     warm_up: int = 100
@@ -39,6 +42,10 @@ class StageConfig:
                 raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
         if self.patch % 16:
             raise ValueError(f"expected a patch divisible by 16, got {self.patch}")
+        if self.last_patch < 0 or self.last_patch % 16:
+            raise ValueError(f"expected a last_patch divisible by 16, or 0, got {self.last_patch}")
+        if not 0 <= self.last_share <= 1:
+            raise ValueError(f"expected last_share in 0..1, got {self.last_share}")
         for name in ("learning_rate", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"expected a finite {name} > 0, got {getattr(self, name)}")
@@ -47,6 +54,10 @@ class StageConfig:
                 raise ValueError(f"expected a finite {name} >= 0, got {getattr(self, name)}")
         if not 0 <= self.ema <= 1:
             raise ValueError(f"expected ema in 0..1, got {self.ema}")
+
+    def patch_at(self, done: float) -> int:
+        """Return the side of the crops once a share of the training is done."""
+        return self.last_patch if self.last_patch and done > 1 - self.last_share else self.patch
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,10 @@ class MixConfig:
         unknown = sorted(set(self.weights) - set(TYPES))
         if unknown:
             raise ValueError(f"unknown damage type {unknown[0]!r} in mix.weights; known types: {', '.join(TYPES)}")
+        if self.told_less + self.told_wrong > 1:
+            raise ValueError(
+                f"expected told_less + told_wrong <= 1, got {self.told_less} + {self.told_wrong}; make one smaller"
+            )
         for name, weight in self.weights.items():
             if not is_like(weight, 1.0) or not 0 <= weight < math.inf:
                 raise ValueError(f"expected a finite number >= 0 for {name!r} in mix.weights, got {weight!r}")

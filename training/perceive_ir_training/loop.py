@@ -84,7 +84,7 @@ def train(
     other.eval().requires_grad_(False)
     average = copy.deepcopy(trained)
     optimiser = torch.optim.AdamW(
-        parameter_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99)
+        parameter_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99), fused=True
     )
     pictures = load_pictures(data)
     step_of = perceiver_step if stage == "perceiver" else restorer_step
@@ -99,7 +99,7 @@ def train(
         for group in optimiser.param_groups:
             group["lr"] = rate
         before = time.monotonic()
-        batch = make_batch(stage, pictures, thumbnails, config, random)
+        batch = make_batch(stage, pictures, thumbnails, config, random, settings.patch_at(done))
         waited += time.monotonic() - before
 
         terms = step_of(system, [t.to(device) for t in batch], config, random)
@@ -143,23 +143,26 @@ def start_from(system: System, path: str | Path) -> None:
 
 
 def make_batch(
-    stage: str, pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator
+    stage: str,
+    pictures: Pictures,
+    thumbnails: Pictures,
+    config: TrainConfig,
+    random: np.random.Generator,
+    patch: int,
 ) -> list[Tensor]:
     """Make the tensors that a step of this stage takes."""
-    settings = config.stage(stage)
     if stage == "restorer":
-        batch = draw_batch(pictures, settings.batch, settings.patch, config.mix, random)
+        batch = draw_batch(pictures, config.restorer.batch, patch, config.mix, random)
         return [batch.damaged, batch.target, batch.told]
-    return perceiver_batch(pictures, thumbnails, config, random)
+    return perceiver_batch(pictures, thumbnails, config, random, patch)
 
 
 def perceiver_batch(
-    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator
+    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator, size: int
 ) -> list[Tensor]:
     """Pairs of crops of one damaged picture, then thumbnails: pictures, severities and which are thumbnails."""
     settings, mix = config.perceiver, config.mix
     pairs, small = settings.batch * 2 // 5, settings.batch // 5
-    size = settings.patch
     wide = pictures.draw(pairs, 2 * size, mix.microscopy, random)
     wide = replace(wide, pixels=wide.pixels[:, :, :size])
     little = thumbnails.draw(small, size, mix.microscopy, random)

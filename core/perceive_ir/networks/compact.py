@@ -1,4 +1,4 @@
-"""The compact backbone: a dense-convolution U-Net at half resolution without any spatially global operation.
+"""The compact backbone: a dense-convolution U-Net without any spatially global operation.
 
 What a tile shows depends on nothing but the tile and its guide, so tiles join without seams.
 """
@@ -17,12 +17,14 @@ from perceive_ir.networks.guidance import Guide, SizeNeeds, unguided
 
 @dataclass(frozen=True)
 class CompactConfig:
-    """Sizes of the compact backbone, finest level first; level l works at 1/2**l of the resolution."""
+    """Sizes of the compact backbone, finest level first; every level has half the resolution of the one before."""
 
     widths: tuple[int, ...] = (48, 96, 192)
     encoder_blocks: tuple[int, ...] = (1, 2, 3)
     """Residual blocks per level; the last entry is the latent."""
     decoder_blocks: tuple[int, ...] = (2, 2)
+    finest: int = 2
+    """Side of the pixel block that becomes one place of the finest level: 1 works at full resolution, 2 at half."""
 
     def __post_init__(self) -> None:
         if len(self.encoder_blocks) != len(self.widths) or len(self.decoder_blocks) != len(self.widths) - 1:
@@ -30,6 +32,8 @@ class CompactConfig:
                 f"expected one encoder entry per width and one decoder entry fewer, got widths {self.widths}, "
                 f"encoder_blocks {self.encoder_blocks}, decoder_blocks {self.decoder_blocks}"
             )
+        if self.finest not in (1, 2):
+            raise ValueError(f"expected finest 1 or 2, got {self.finest}")
         if min(self.widths) < 1 or self.encoder_blocks[-1] < 1:
             raise ValueError(
                 "expected widths and latent blocks of 1 or more, got "
@@ -65,20 +69,26 @@ class Compact(nn.Module):
         super().__init__()
         self.config = config or CompactConfig()
         widths, depth = self.config.widths, len(self.config.widths)
-        self.enter = nn.Conv2d(12, widths[0], 3, padding=1)
+        inner = 3 * self.config.finest**2
+        self.enter = nn.Conv2d(inner, widths[0], 3, padding=1)
         self.encoder = nn.ModuleList(blocks(w, n) for w, n in zip(widths, self.config.encoder_blocks, strict=True))
         self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(depth - 1))
         self.up = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1) for i in range(depth - 1))
         self.decoder = nn.ModuleList(blocks(w, n) for w, n in zip(widths[:-1], self.config.decoder_blocks, strict=True))
-        self.leave = nn.Conv2d(widths[0], 12, 3, padding=1)
+        self.leave = nn.Conv2d(widths[0], inner, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
     @property
     def size_needs(self) -> SizeNeeds:
         """Sides divisible by the stride of the latent."""
-        stride = 2 ** len(self.config.widths)
-        return SizeNeeds(multiple_of=stride, minimum=stride)
+        return SizeNeeds(multiple_of=self.stride, minimum=self.stride)
+
+    @property
+    def stride(self) -> int:
+        """Side of the pixel block that becomes one place of the latent."""
+        side: int = self.config.finest * 2 ** (len(self.config.widths) - 1)
+        return side
 
     @property
     def reach(self) -> int:
@@ -88,9 +98,8 @@ class Compact(nn.Module):
         for level, n in enumerate(config.decoder_blocks):
             convolutions[level] += 2 * n
         convolutions[0] += 2  # enter and leave
-        inside: int = sum(n * 2 ** (level + 1) for level, n in enumerate(convolutions))
-        cell: int = 2 ** len(config.widths)
-        return inside + cell  # a pixel may sit at any place in its latent cell
+        inside: int = sum(n * config.finest * 2**level for level, n in enumerate(convolutions))
+        return inside + self.stride  # a pixel may sit at any place in its latent cell
 
     @property
     def guided_channels(self) -> Mapping[int, int]:
@@ -103,14 +112,14 @@ class Compact(nn.Module):
         return 14.0 * self.config.widths[0]
 
     def forward(self, image: Tensor, guide: Guide = unguided) -> Tensor:
-        x = self.enter(F.pixel_unshuffle(image, 2))  # (B, W1, H/2, W/2)
+        x = self.enter(F.pixel_unshuffle(image, self.config.finest))  # (B, W1, H/f, W/f)
         skips = []
         for encode, shrink in zip(self.encoder, self.down, strict=False):  # all levels but the latent
             skips.append(encode(x))
             x = shrink(skips[-1])
         latent = cast(nn.Sequential, self.encoder[-1])
-        x = latent[-1](guide(len(self.encoder), latent[:-1](x)))  # (B, Wn, H/2^n, W/2^n)
+        x = latent[-1](guide(len(self.encoder), latent[:-1](x)))  # (B, Wn, H/stride, W/stride)
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
             x = self.decoder[level](guide(level + 1, x))
-        return image + F.pixel_shuffle(self.leave(x), 2)
+        return image + F.pixel_shuffle(self.leave(x), self.config.finest)
