@@ -61,3 +61,23 @@ def contrastive(z: Tensor, severities: Tensor, temperature: float = 0.1) -> Tens
     same_kind = (kinds[:, None] == kinds[None]).all(dim=-1)
     same_kind[torch.arange(len(z), device=z.device), partner] = False
     return F.cross_entropy(similarity.masked_fill(same_kind, float("-inf")), partner)
+
+
+def clip_aware(tier_logits: Tensor, temperature: float = 100.0) -> tuple[Tensor, Tensor]:
+    """L_clip = mean(1 - p_high) of restored pictures, with p = softmax(temperature * cosines).
+
+    Parameters
+    ----------
+    tier_logits
+        Cosines (B, 3) of the pictures' embeddings with the features of low, medium and high: logits without scale.
+    temperature
+        Sharpness of the softmax; at 1 the loss hardly depends on the pictures.
+
+    Returns
+    -------
+    tuple
+        The loss, and for the log the mean probability of each tier (3,), without gradient.
+    """
+    probabilities = (temperature * tier_logits.float()).softmax(dim=-1)
+    # As low + medium: 1 - high would be rounded to zero, while the gradient is not.
+    return probabilities[:, :2].sum(dim=1).mean(), probabilities.detach().mean(dim=0)
