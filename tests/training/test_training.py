@@ -14,11 +14,13 @@ from perceive_ir import TYPES, WeightsError, load
 from perceive_ir._weights import load_system
 from perceive_ir.networks import Reading, Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, train
-from perceive_ir_training.config import parse, shipped_names
+from perceive_ir_training.config import LossConfig, PromptsConfig, parse, shipped_names
+from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.data import HELD_BACK, crop, is_held_back, load_pictures, read_picture
-from perceive_ir_training.loop import learning_rate, make_batch, update_average
+from perceive_ir_training.loop import learning_rate, update_average
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
+from perceive_ir_training.stages import perceiver_pictures
 
 STAGES = pytest.mark.parametrize("stage", ["perceiver", "restorer"])
 BRIEF = StageConfig(steps=3, batch=5, patch=32, warm_up=1)
@@ -29,12 +31,16 @@ TINY = TrainConfig(
         sizes={"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)},
         tower={"widths": (4, 4, 8, 8)},
     ),
+    losses=LossConfig(language=0),
     perceiver=BRIEF,
+    prompts=PromptsConfig(steps=3, batch=8, patch=32, warm_up=1, medium_steps=2, medium_batch=2, medium_patch=32),
     restorer=BRIEF,
 )
+SPEAKING = replace(TINY, losses=LossConfig())
 # A name of each kind, by the hash of the name.
 KEPT = next(f"held{n}.png" for n in range(1000) if is_held_back(Path(f"held{n}.png")))
 USED = [f"used{n}.png" for n in range(40) if not is_held_back(Path(f"used{n}.png"))][:4]
+assert {fold_of(name) for name in USED} == {0, 1}
 
 
 @pytest.fixture(scope="module")
@@ -100,9 +106,9 @@ def test_only_the_half_that_is_trained_changes(pictures_folder, tmp_path, stage)
 
 
 def test_a_run_may_start_from_weights_of_its_own_kind_only(pictures_folder, tmp_path):
-    run("restorer", pictures_folder, tmp_path)
     with pytest.raises(WeightsError):
         run("restorer", pictures_folder, tmp_path, init_from=tmp_path / "none.safetensors")
+    assert not any(tmp_path.iterdir())
 
 
 def test_lines_of_the_log_are_means_over_their_steps(pictures_folder, tmp_path):
@@ -121,15 +127,15 @@ def test_a_run_ends_when_its_time_is_up_and_its_weights_are_there(pictures_folde
 
 
 def test_an_unknown_stage_is_refused_before_anything_is_written(pictures_folder, tmp_path):
-    with pytest.raises(ValueError, match="perceiver, restorer, got 'both'"):
+    with pytest.raises(ValueError, match="perceiver, prompts, restorer, all, got 'both'"):
         run("both", pictures_folder, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
 def test_training_makes_the_loss_smaller(pictures_folder, tmp_path):
     mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, weights=dict.fromkeys(TYPES, 0.0) | {"noise": 1.0})
-    config = replace(TINY, mix=mix, restorer=replace(BRIEF, steps=60, learning_rate=5e-3))
-    progress = run("restorer", pictures_folder, tmp_path, config, log_every=20)
+    config = replace(TINY, mix=mix, restorer=replace(BRIEF, steps=120, learning_rate=1e-2))
+    progress = run("restorer", pictures_folder, tmp_path, config, log_every=30)
     assert progress[-1].losses["l1"] < 0.9 * progress[0].losses["l1"]
 
 
@@ -140,11 +146,10 @@ def test_held_back_pictures_never_train(pictures_folder):
     used, kept = load_pictures(pictures_folder), load_pictures(pictures_folder, held_back=True)
     assert [p.name for p in used.photos] == sorted(USED)
     assert [p.name for p in kept.photos] == [KEPT]
-    for stage in ("perceiver", "restorer"):
-        clean = replace(TINY, mix=MixConfig(clean=1.0))
-        for _ in range(4):
-            images = make_batch(stage, used, used, clean, random(), 32)[0]
-            assert not images[:, 0].any()
+    clean = replace(TINY, mix=MixConfig(clean=1.0))
+    for _ in range(4):
+        assert not draw_batch(used, 5, 32, clean.mix, random()).damaged[:, 0].any()
+        assert not perceiver_pictures(used, used, clean, random(), 32)[0][:, 0].any()
 
 
 def test_the_split_survives_a_move_and_has_about_the_promised_share(tmp_path, pictures_folder):

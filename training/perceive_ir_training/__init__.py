@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceive_ir_training.config import MixConfig, StageConfig, TrainConfig, load_config
-    from perceive_ir_training.loop import Progress, train
+    from perceive_ir_training.loop import Progress, resume, train
 
 _PLACES = {
     "MixConfig": "config", "StageConfig": "config", "TrainConfig": "config", "load_config": "config",
-    "Progress": "loop", "train": "loop",
+    "Progress": "loop", "resume": "loop", "train": "loop",
 }  # fmt: skip
 
-__all__ = ["MixConfig", "Progress", "StageConfig", "TrainConfig", "load_config", "train"]
+__all__ = ["MixConfig", "Progress", "StageConfig", "TrainConfig", "load_config", "resume", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,25 +8,51 @@ import typer
 
 
 def train(
-    config: Annotated[str, typer.Argument(help="TOML file, or the name of a shipped one such as compact.toml.")],
-    data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="Folder with clean pictures.")],
-    stage: Annotated[str, typer.Option(help="perceiver or restorer.")] = "restorer",
-    run: Annotated[Path, typer.Option(help="Folder for log and weights.")] = Path("runs/latest"),
+    config: Annotated[
+        str | None, typer.Argument(help="TOML file, or the name of a shipped one such as compact.toml.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(envvar="PERCEIVE_IR_DATA", help="Folder with clean pictures.")] = None,
+    stage: Annotated[str, typer.Option(metavar="all|perceiver|prompts|restorer", help="What to train.")] = "all",
+    run: Annotated[
+        Path | None, typer.Option(help="New folder for log, curves and weights.", show_default="runs/NAME-N")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="Folder of a training to go on with.")] = None,
     init_from: Annotated[Path | None, typer.Option(help="Weights to start from, with a new optimiser.")] = None,
     minutes: Annotated[float, typer.Option(help="Stop after this many minutes.")] = float("inf"),
-    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "cpu",
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="cpu, or as resumed")
+    ] = None,
 ) -> None:
-    """Train one stage of a model."""
+    """Train a model, or some stage of it; or go on with a training that was stopped."""
+    from perceive_ir_training import loop
     from perceive_ir_training.config import load_config
-    from perceive_ir_training.loop import train as run_training
 
-    settings = load_config(config)
-    for progress in run_training(
-        settings, stage, data=data, run=run, minutes=minutes, init_from=init_from, device=device
-    ):
-        terms = "  ".join(f"{name} {value:.4f}" for name, value in progress.losses.items())
-        sys.stdout.write(f"step {progress.step}  {progress.minutes:.1f} min  rate {progress.rate:.2e}  {terms}\n")
+    if resume is not None:
+        if config or stage != "all" or init_from or run or minutes != float("inf"):
+            raise ValueError("--resume takes all settings from its folder; give no other but --data and --device")
+        progress = loop.resume(resume, data=data, device=device)
+    else:
+        if config is None or data is None:
+            raise ValueError("expected CONFIG and --data DIR, or --resume RUN; a shipped CONFIG is compact.toml")
+        settings = load_config(config)
+        folder = run or next_folder(Path("runs"), settings.name)
+        sys.stdout.write(f"{folder}\n")
+        progress = loop.train(
+            settings, stage, data=data, run=folder, minutes=minutes, init_from=init_from, device=device or "cpu",
+            save_every=min(5.0, max(0.25, minutes / 20)),
+        )  # fmt: skip
+    for line in progress:
+        terms = "  ".join(f"{name} {value:.4f}" for name, value in line.losses.items())
+        sys.stdout.write(f"{line.stage} {line.step}  {line.minutes:.1f} min  rate {line.rate:.2e}  {terms}\n")
         sys.stdout.flush()
+
+
+def next_folder(base: Path, name: str) -> Path:
+    """Return the first of ``base/NAME-1``, ``base/NAME-2`` ... that is not there."""
+    number = 1
+    while (base / f"{name}-{number}").exists():
+        number += 1
+    return base / f"{name}-{number}"
 
 
 def export(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,11 @@ from perceive_ir._vocabulary import TYPES
 from perceive_ir.networks import SystemConfig
 from perceive_ir.networks.system import from_known_keys, is_like
 
-STAGES = ("perceiver", "restorer")
+STAGES = ("perceiver", "prompts", "restorer")
+"""In their order: image tower, text tower and readouts; tier prompts; restorer."""
+ALL = "all"
+"""All stages, one after the other."""
+PRECISIONS = ("auto", "float32", "bfloat16")
 SMALLEST_PERCEIVER_BATCH = 5
 """Two pairs of crops and a thumbnail."""
 
@@ -35,6 +39,8 @@ class StageConfig:
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.999
+    share: float = 1.0
+    """Share of the minutes of a training of all stages."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "patch", "warm_up"):
@@ -46,7 +52,7 @@ class StageConfig:
             raise ValueError(f"expected a last_patch divisible by 16, or 0, got {self.last_patch}")
         if not 0 <= self.last_share <= 1:
             raise ValueError(f"expected last_share in 0..1, got {self.last_share}")
-        for name in ("learning_rate", "clip"):
+        for name in ("learning_rate", "clip", "share"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"expected a finite {name} > 0, got {getattr(self, name)}")
         for name in ("final_rate", "weight_decay"):
@@ -58,6 +64,64 @@ class StageConfig:
     def patch_at(self, done: float) -> int:
         """Return the side of the crops once a share of the training is done."""
         return self.last_patch if self.last_patch and done > 1 - self.last_share else self.patch
+
+
+@dataclass(frozen=True)
+class PromptsConfig(StageConfig):
+    """How the tier prompts are learned, and the half-trained restorers that make pictures of medium quality."""
+
+    batch: int = 16
+    """Scenes; each is shown in three qualities."""
+    patch: int = 96
+    learning_rate: float = 2e-4
+    projection: bool = True
+    """Whether the projection of the image tower learns with the prompts; no other readout depends on it."""
+    medium_steps: int = 20_000
+    """Steps of each of the two restorers; they take at most half of the stage's minutes."""
+    medium_batch: int = 8
+    medium_patch: int = 64
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("medium_steps", "medium_batch", "medium_patch"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"expected {name} >= 1, got {getattr(self, name)}")
+        if self.medium_patch % 16:
+            raise ValueError(f"expected a medium_patch divisible by 16, got {self.medium_patch}")
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weight of every term of the losses; 0 switches it off, and then it costs nothing."""
+
+    tiers: float = 1.0
+    """Quality tiers, by the worst severity."""
+    types: float = 1.0
+    severities: float = 1.0
+    contrast: float = 0.1
+    """Contrastive loss of the degradation features."""
+    language: float = 0.5
+    """Pictures and their captions in one space."""
+    l1: float = 1.0
+    clip: float = 0.0
+    """How far the restored picture is from "excellent"."""
+    temperature: float = 100.0
+    """Of the softmax of ``clip``; with 1, as published, it hardly depends on the picture."""
+    perceptual: float = 0.0
+    """Difficulty-adaptive distance of feature maps."""
+    features: str = "tower"
+    """What ``perceptual`` compares: the maps of the image tower, or the path of VGG-16's weights as safetensors."""
+    probe_every: int = 500
+    """Steps between two measurements of how hard the rivals of ``perceptual`` are."""
+
+    def __post_init__(self) -> None:
+        for name in ("tiers", "types", "severities", "contrast", "language", "l1", "clip", "perceptual"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"expected a finite {name} >= 0 in losses, got {getattr(self, name)}")
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"expected a finite temperature > 0 in losses, got {self.temperature}")
+        if self.probe_every < 1:
+            raise ValueError(f"expected probe_every >= 1 in losses, got {self.probe_every}")
 
 
 @dataclass(frozen=True)
@@ -78,11 +142,30 @@ class MixConfig:
     """Share of batches in which the semantic vectors are withheld."""
     microscopy: float = 0.2
     """Share of crops from the microscopy folder."""
+    procedural: float = 0.0
+    """Share of crops from pictures that are drawn by formula."""
+    paired: float = 0.0
+    """Share of the restorer's samples that are pairs of a damaged picture and its target."""
+    perceived: float = 0.0
+    """Share of the restorer's samples that are told what the perceiver reads, as in automatic mode."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """How often each type is drawn, relative to the others (default 1)."""
+    sets: Mapping[str, float] = field(default_factory=dict)
+    """Published sets under the data folder, and how often a pair of each is drawn, relative to the others."""
 
     def __post_init__(self) -> None:
-        for name in ("clean", "several", "told_less", "told_wrong", "told_roughly", "unguided", "microscopy"):
+        for name in (
+            "clean",
+            "several",
+            "told_less",
+            "told_wrong",
+            "told_roughly",
+            "unguided",
+            "microscopy",
+            "procedural",
+            "paired",
+            "perceived",
+        ):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")
         unknown = sorted(set(self.weights) - set(TYPES))
@@ -92,9 +175,10 @@ class MixConfig:
             raise ValueError(
                 f"expected told_less + told_wrong <= 1, got {self.told_less} + {self.told_wrong}; make one smaller"
             )
-        for name, weight in self.weights.items():
-            if not is_like(weight, 1.0) or not 0 <= weight < math.inf:
-                raise ValueError(f"expected a finite number >= 0 for {name!r} in mix.weights, got {weight!r}")
+        for table in ("weights", "sets"):
+            for name, weight in getattr(self, table).items():
+                if not is_like(weight, 1.0) or not 0 <= weight < math.inf:
+                    raise ValueError(f"expected a finite number >= 0 for {name!r} in mix.{table}, got {weight!r}")
 
 
 @dataclass(frozen=True)
@@ -109,12 +193,18 @@ class TrainConfig:
     seed: int = 0
     model: SystemConfig = field(default_factory=SystemConfig)
     mix: MixConfig = field(default_factory=MixConfig)
+    losses: LossConfig = field(default_factory=LossConfig)
     perceiver: StageConfig = field(default_factory=StageConfig)
+    prompts: PromptsConfig = field(default_factory=PromptsConfig)
     restorer: StageConfig = field(default_factory=StageConfig)
+    precision: str = "auto"
+    """Number format of the networks while they learn: auto, float32 or bfloat16."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:
             raise ValueError(f"expected seed >= 0, got {self.seed}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"expected precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
         if self.perceiver.batch < SMALLEST_PERCEIVER_BATCH:
             raise ValueError(
                 f"expected batch >= {SMALLEST_PERCEIVER_BATCH} in perceiver (two pairs of crops and a thumbnail), "
@@ -124,7 +214,7 @@ class TrainConfig:
     def stage(self, name: str) -> StageConfig:
         """Return the settings of a stage."""
         if name not in STAGES:
-            raise ValueError(f"expected a stage out of {', '.join(STAGES)}, got {name!r}")
+            raise ValueError(f"expected a stage out of {', '.join((*STAGES, ALL))}, got {name!r}")
         chosen: StageConfig = getattr(self, name)
         return chosen
 
@@ -154,9 +244,17 @@ def parse(values: Mapping[str, Any]) -> TrainConfig:
     tables: dict[str, Callable[[Any], Any]] = {
         "model": SystemConfig.from_dict,
         "mix": lambda v: from_known_keys(MixConfig, v, "mix"),
+        "losses": lambda v: from_known_keys(LossConfig, v, "losses"),
+        "prompts": lambda v: from_known_keys(PromptsConfig, v, "prompts"),
         "perceiver": lambda v: from_known_keys(StageConfig, v, "perceiver"),
         "restorer": lambda v: from_known_keys(StageConfig, v, "restorer"),
     }
     made = {key: tables[key](value) if key in tables else value for key, value in values.items()}
     config: TrainConfig = from_known_keys(TrainConfig, made, "the configuration")
     return config
+
+
+def to_dict(config: TrainConfig) -> dict[str, Any]:
+    """Return plain values from which `parse` builds the same configuration."""
+    values = {name: value for name, value in asdict(config).items() if name != "model"}
+    return {**values, "model": config.model.to_dict()}

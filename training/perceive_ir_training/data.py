@@ -46,12 +46,17 @@ class Pictures:
 
     photos: tuple[Picture, ...]
     microscopy: tuple[Picture, ...] = ()
+    procedural: tuple[Picture, ...] = ()
+    """Drawn by formula; some of them are micrographs."""
 
-    def draw(self, count: int, size: int, microscopy: float, random: np.random.Generator) -> Crops:
-        """Draw random crops, flipped and turned."""
+    def draw(
+        self, count: int, size: int, microscopy: float, random: np.random.Generator, procedural: float = 0.0
+    ) -> Crops:
+        """Draw random crops, flipped and turned: a share of them procedural, and of the others a share micrographs."""
         chosen = []
         for _ in range(count):
             group = self.microscopy if self.microscopy and random.random() < microscopy else self.photos
+            group = self.procedural if self.procedural and random.random() < procedural else group
             chosen.append(group[random.integers(len(group))])
         squares = np.stack([crop(picture.pixels, size, random) for picture in chosen])
         pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(255)

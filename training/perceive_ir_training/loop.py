@@ -1,4 +1,4 @@
-"""The plain trainer: one loop for both stages, readable from top to bottom."""
+"""The training loop, readable from top to bottom: one loop for every stage, exact to resume."""
 
 from __future__ import annotations
 
@@ -7,21 +7,40 @@ import json
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from perceive_ir._device import choose_device, choose_precision
 from perceive_ir._errors import WeightsError
-from perceive_ir._weights import Card, load_system, save_system
-from perceive_ir.networks import Signals, System
-from perceive_ir_training.config import StageConfig, TrainConfig
-from perceive_ir_training.data import Pictures, load_pictures, shrink
-from perceive_ir_training.losses import balanced_l1, perceiver_loss
-from perceive_ir_training.sampling import draw_batch, draw_mixture, draw_severities
+from perceive_ir._weights import Card, load_system, save_system, write_atomically
+from perceive_ir.networks import System
+from perceive_ir_training.checkpoint import Learner, Position, read_checkpoint, restore, save_checkpoint
+from perceive_ir_training.config import ALL, STAGES, StageConfig, TrainConfig, parse, to_dict
+from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves, split, triplets
+from perceive_ir_training.curves import draw_curves, read_log
+from perceive_ir_training.data import Pictures, load_pictures
+from perceive_ir_training.gate import Gate, Triplet, measure_gate
+from perceive_ir_training.language import TextConfig, TextTower, load_text_tower, save_text_tower
+from perceive_ir_training.sources import has_pictures, load_sources
+from perceive_ir_training.stages import PerceiverStage, PromptsStage, RestorerStage, Setting, Stage
+from perceive_ir_training.validation import (
+    Panel,
+    draw_sheet,
+    judge_perceiver,
+    judge_restorer,
+    make_panel,
+    restore_panel,
+)
+
+PLAN, CHECKPOINT, LOG, WEIGHTS = "run.json", "checkpoint.safetensors", "log.jsonl", "weights.safetensors"
+TEXT, HALVES, GATE = "text.safetensors", "halves.safetensors", "gate.json"
+GATE_SCENES, GATE_SIDE = 24, 160
+"""Held-back scenes of each fold that the tiers are judged on, and their side."""
 
 
 @dataclass(frozen=True)
@@ -32,13 +51,33 @@ class Progress:
     minutes: float
     rate: float
     losses: dict[str, float]
+    """Means over the steps since the line before: weighted terms, and what else the stage tells."""
     wait: float
-    """Share of the time spent on making batches."""
+    """Share of the time spent on waiting for batches."""
+    stage: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a training was started with; kept in its folder, so that ``--resume`` needs nothing else."""
+
+    config: TrainConfig
+    stages: tuple[str, ...]
+    data: str
+    minutes: float = math.inf
+    init_from: str = ""
+    device: str = "cpu"
+    log_every: int = 50
+    save_every: float = 5.0
+
+    def minutes_of(self, stage: str) -> float:
+        """Minutes of one stage: its share of those of all."""
+        return self.minutes * self.config.stage(stage).share / sum(self.config.stage(s).share for s in self.stages)
 
 
 def train(
     config: TrainConfig,
-    stage: str,
+    stage: str = ALL,
     *,
     data: str | Path,
     run: str | Path,
@@ -48,157 +87,341 @@ def train(
     log_every: int = 50,
     save_every: float = 5.0,
 ) -> Iterator[Progress]:
-    """Train one stage; yields progress and leaves ``RUN/weights.safetensors`` (averaged weights) behind.
+    """Train; yields progress and leaves ``RUN/weights.safetensors`` (averaged weights) behind.
 
     Parameters
     ----------
     config
         Networks, mix and stage settings.
     stage
-        ``"perceiver"`` or ``"restorer"``; the other half keeps the weights it starts from.
+        ``"perceiver"``, ``"prompts"`` or ``"restorer"``, or ``"all"`` of them in this order; what a stage does not
+        train keeps the weights it starts from.
     data
-        Folder with clean pictures.
+        Folder with pictures.
     run
-        Folder for the log and the weights.
+        Folder for the log, curves, sample sheets, checkpoint and weights; it must not hold another training.
     minutes
         Stop after this time, but not before the first step; the learning rate falls to its end by then.
     init_from
-        Weights to start from, with a new optimiser.
+        Weights to start from, with a new optimiser; the text tower is looked for beside them.
     device
         Where to compute.
     log_every, save_every
-        Steps between log lines; minutes between saved weights.
+        Steps between log lines; minutes between checkpoints.
     """
-    settings = config.stage(stage)
+    stages = STAGES if stage == ALL else (stage,)
+    for name in stages:
+        config.stage(name)
+    choose_device(device)
     run = Path(run)
-    run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    random = np.random.default_rng(config.seed)
-    system = System(config.model)
-    if init_from:
-        start_from(system, init_from)
-    system = system.to(device).to(memory_format=torch.channels_last)
-    trained: nn.Module = getattr(system, stage)
-    trained.train().requires_grad_(True)
-    other: nn.Module = system.restorer if stage == "perceiver" else system.perceiver
-    other.eval().requires_grad_(False)
-    average = copy.deepcopy(trained)
-    optimiser = torch.optim.AdamW(
-        parameter_groups(trained, settings.weight_decay), lr=settings.learning_rate, betas=(0.9, 0.99), fused=True
-    )
-    pictures = load_pictures(data)
-    step_of = perceiver_step if stage == "perceiver" else restorer_step
-    thumbnails = Pictures(shrink(pictures.photos, 224), shrink(pictures.microscopy, 224))
+    if (run / CHECKPOINT).exists():
+        raise ValueError(f"{run} already holds a training; go on with --resume {run}, or give another --run")
+    plan = Plan(config, stages, str(data), minutes, str(init_from or ""), device, log_every, save_every)
+    yield from follow(plan, run)
 
-    start, saved, waited = time.monotonic(), 0.0, 0.0
-    sums: dict[str, float] = {}
-    for step in range(1, settings.steps + 1):
-        spent = (time.monotonic() - start) / 60
+
+def resume(run: str | Path, *, data: str | Path | None = None, device: str | None = None) -> Iterator[Progress]:
+    """Go on with a training where its last checkpoint stands; its steps are those it would have made anyway."""
+    run = Path(run)
+    plan = read_plan(run / PLAN)
+    plan = replace(plan, data=str(data or plan.data), device=device or plan.device)
+    if (run / CHECKPOINT).is_file():
+        yield from follow(plan, run, *read_checkpoint(run / CHECKPOINT))
+    else:  # stopped before its first checkpoint
+        yield from follow(plan, run)
+
+
+def follow(
+    plan: Plan, run: Path, tensors: dict[str, Tensor] | None = None, position: Position | None = None
+) -> Iterator[Progress]:
+    """Run the stages of a plan, from a position on."""
+    config = plan.config
+    setting = Setting(config, load_sources(plan.data, config.mix, config.seed), choose_device(plan.device))
+    kept = held_back(plan.data)
+    system, text = start(plan, run, plan.stages[0], fresh=position is None)
+    if position is None:
+        write_atomically(run / PLAN, as_json(plan).encode())
+        (run / LOG).unlink(missing_ok=True)
+    left = plan.stages if position is None else plan.stages[plan.stages.index(position.stage) :]
+    for name in left:
+        resumed = (tensors, position) if position and tensors and name == position.stage else None
+        if resumed and position and position.finished:
+            system, text = load_start(run / WEIGHTS, config), text_beside(run / TEXT)
+            continue
+        yield from run_stage(name, plan, run, setting, system, text, kept, resumed)
+        system, text = load_start(run / WEIGHTS, config), text_beside(run / TEXT)
+
+
+def run_stage(
+    name: str, plan: Plan, run: Path, setting: Setting, system: System, text: TextTower | None,
+    kept: Pictures, resumed: tuple[dict[str, Tensor], Position] | None,
+) -> Iterator[Progress]:  # fmt: skip
+    """Train one stage to its end."""
+    config, settings, device = plan.config, plan.config.stage(name), setting.device
+    minutes, began = plan.minutes_of(name), time.monotonic()
+    stage = make_stage(name, plan, run, setting, system, text, minutes)
+    learner = make_learner(stage, settings)
+    done_before, spent_before = 0, 0.0
+    if resumed:
+        restore(learner, resumed[0], run / CHECKPOINT)
+        stage.recall(learner.extra)
+        done_before, spent_before = resumed[1].step, resumed[1].minutes
+        forget_log(run / LOG, name, done_before)
+    panel = make_panel(kept)
+    kind = choose_precision(config.precision, device)
+    batches = Batches(stage, settings, ahead=device.type != "cpu")
+
+    saved, sums, waited, computed = spent_before, dict[str, float](), 0.0, 0.0
+    for step in range(done_before + 1, settings.steps + 1):
+        spent = spent_before + (time.monotonic() - began) / 60
         done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
         rate = learning_rate(step, done, settings)
-        for group in optimiser.param_groups:
+        for group in learner.optimiser.param_groups:
             group["lr"] = rate
         before = time.monotonic()
-        batch = make_batch(stage, pictures, thumbnails, config, random, settings.patch_at(done))
+        batch = batches.take(step, done)
         waited += time.monotonic() - before
 
-        terms = step_of(system, [t.to(device) for t in batch], config, random)
-        loss = torch.stack(list(terms.values())).sum()
-        optimiser.zero_grad()
+        stage.refresh(step)
+        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
+            terms = stage.terms(batch)
+        loss = torch.stack(list(terms.losses.values())).sum()
+        learner.optimiser.zero_grad()
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained.parameters(), settings.clip)
+        norm = nn.utils.clip_grad_norm_(trained(learner.modules), settings.clip)
         if torch.isfinite(norm):
-            optimiser.step()
-            update_average(average, trained, settings.ema, step)
+            learner.optimiser.step()
+            update_average(learner.average, learner.modules, settings.ema, step)
 
-        for name, value in {**terms, "norm": norm, "skipped": (~torch.isfinite(norm)).float()}.items():
-            sums[name] = sums.get(name, 0.0) + float(value.detach())
+        tell = {**terms.losses, **terms.notes, "norm": norm, "skipped": (~torch.isfinite(norm)).float()}
+        for key, value in tell.items():
+            sums[key] = sums.get(key, 0.0) + float(value.detach())
+        computed += time.monotonic() - before
         last = step == settings.steps or spent >= minutes
-        if step % log_every == 0 or last:
-            count = (step - 1) % log_every + 1
-            progress = Progress(
-                step, spent, rate, {k: v / count for k, v in sums.items()}, waited / 60 / max(spent, 1e-9)
-            )
-            write_log(run / "log.jsonl", stage, progress)
+        if step % plan.log_every == 0 or last:
+            count = (step - 1) % plan.log_every + 1
+            means = {k: v / count for k, v in sums.items()}
+            progress = Progress(step, spent, rate, means, waited / max(computed, 1e-9), name)
+            write_log(run / LOG, progress)
             sums = {}
+            if spent - saved >= plan.save_every or last:
+                saved = spent
+                learner.extra = stage.remember()
+                keep(run, stage, learner, Position(name, step, spent, last), config, panel, kept, setting)
             yield progress
-        if spent - saved >= save_every or last:
-            saved = spent
-            export(run / "weights.safetensors", system, stage, average, config)
         if last:
             return
 
 
-def start_from(system: System, path: str | Path) -> None:
-    """Take over the weights of a file; its networks must have the same sizes."""
-    start, _ = load_system(path)
+# ---- what a stage starts from
+
+
+def start(plan: Plan, run: Path, stage: str, *, fresh: bool) -> tuple[System, TextTower | None]:
+    """Return the networks that the first stage, or the resumed one, starts from."""
+    if not fresh:
+        return load_start(run / WEIGHTS, plan.config), text_beside(run / TEXT)
+    if plan.init_from:
+        source = Path(plan.init_from)
+        return load_start(source, plan.config), text_beside(source.with_name(TEXT))
+    torch.manual_seed(plan.config.seed)
+    return System(plan.config.model), None
+
+
+def load_start(path: str | Path, config: TrainConfig) -> System:
+    """Read the weights of a file; its networks must have the sizes of the configuration."""
+    found, _ = load_system(path)
     pairs = (
-        (start.config.backbone_config(), system.config.backbone_config()),
-        (start.config.tower_config(), system.config.tower_config()),
+        (found.config.backbone_config(), config.model.backbone_config()),
+        (found.config.tower_config(), config.model.tower_config()),
     )
-    for found, wanted in pairs:
-        if found != wanted:
-            raise WeightsError(f"{path} holds {found}, the configuration expects {wanted}; make them the same")
-    system.load_state_dict(start.state_dict())
+    for there, wanted in pairs:
+        if there != wanted:
+            raise WeightsError(f"{path} holds {there}, the configuration expects {wanted}; make them the same")
+    system = System(config.model)
+    system.load_state_dict(found.state_dict())
+    return system
 
 
-def make_batch(
-    stage: str,
-    pictures: Pictures,
-    thumbnails: Pictures,
-    config: TrainConfig,
-    random: np.random.Generator,
-    patch: int,
-) -> list[Tensor]:
-    """Make the tensors that a step of this stage takes."""
-    if stage == "restorer":
-        batch = draw_batch(pictures, config.restorer.batch, patch, config.mix, random)
-        return [batch.damaged, batch.target, batch.told]
-    return perceiver_batch(pictures, thumbnails, config, random, patch)
+def text_beside(path: Path) -> TextTower | None:
+    """Read a text tower, where there is one."""
+    return load_text_tower(path) if path.is_file() else None
 
 
-def perceiver_batch(
-    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator, size: int
-) -> list[Tensor]:
-    """Pairs of crops of one damaged picture, then thumbnails: pictures, severities and which are thumbnails."""
-    settings, mix = config.perceiver, config.mix
-    pairs, small = settings.batch * 2 // 5, settings.batch // 5
-    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random)
-    wide = replace(wide, pixels=wide.pixels[:, :, :size])
-    little = thumbnails.draw(small, size, mix.microscopy, random)
-    rows = []
-    for group in (wide, little):
-        severities = draw_severities(group.microscopy, mix, random)
-        scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
-        severities *= scale.astype(np.float32)
-        true = torch.from_numpy(severities)
-        rows.append((draw_mixture(group, severities, random).apply(group.pixels, true), true))
-    (damaged, wide_true), (shrunk, little_true) = rows
-    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
-    images = torch.cat([crops, shrunk])
-    true = torch.cat([wide_true.repeat_interleave(2, dim=0), little_true])
-    return [images, true, torch.arange(len(images)) >= len(crops)]
+def make_stage(
+    name: str, plan: Plan, run: Path, setting: Setting, system: System, text: TextTower | None, minutes: float
+) -> Stage:
+    """Build a stage with its networks on the device."""
+    config, device = plan.config, setting.device
+    torch.manual_seed(config.seed + 1 + STAGES.index(name))
+    system = system.to(device).to(memory_format=torch.channels_last)
+    if name == "perceiver":
+        if not config.losses.language:
+            return PerceiverStage(setting, system, None)
+        tower = text or TextTower(TextConfig(embedding=config.model.tower_config().embedding))
+        return PerceiverStage(setting, system, tower.to(device))
+    if name == "prompts":
+        if text is None:
+            beside = plan.init_from or run / WEIGHTS
+            raise WeightsError(f"no {TEXT} beside {beside}; train the stage perceiver with losses.language")
+        halves = cached_halves(
+            run / HALVES, setting.sources.pictures, half_config(config), minutes=minutes / 4, device=device
+        )
+        return PromptsStage(setting, system, text.to(device), halves)
+    return RestorerStage(setting, system, find_halves(plan, run, device))
 
 
-def perceiver_step(
-    system: System, batch: list[Tensor], config: TrainConfig, random: np.random.Generator
-) -> dict[str, Tensor]:
-    """Terms of the perceiver's loss."""
-    images, severities, thumbnails = batch
-    return perceiver_loss(system.perceiver(images), severities, thumbnails)
+def find_halves(plan: Plan, run: Path, device: torch.device) -> Halves | None:
+    """Return the half-trained restorers as rivals of the perceptual loss, where it is used and they are there."""
+    places = [run / HALVES, *([Path(plan.init_from).with_name(HALVES)] if plan.init_from else [])]
+    found = [path for path in places if path.is_file()]
+    return load_halves(found[0]).to(device) if found and plan.config.losses.perceptual else None
 
 
-def restorer_step(
-    system: System, batch: list[Tensor], config: TrainConfig, random: np.random.Generator
-) -> dict[str, Tensor]:
-    """L1 between the restored picture and the target that belongs to what was told."""
-    damaged, target, told = batch
-    semantics = None
-    if config.model.semantics and random.random() >= config.mix.unguided:
-        with torch.no_grad():
-            semantics = system.perceiver.semantics(damaged)
-    restored = system.restorer(damaged, Signals(told, semantics))
-    return {"l1": balanced_l1(restored, target, damaged)}
+def half_config(config: TrainConfig) -> HalfConfig:
+    """Return the settings of the half-trained restorers."""
+    prompts = config.prompts
+    return HalfConfig(
+        steps=prompts.medium_steps, batch=prompts.medium_batch, patch=prompts.medium_patch,
+        microscopy=config.mix.microscopy, seed=config.seed,
+    )  # fmt: skip
+
+
+def held_back(data: str) -> Pictures:
+    """Read the pictures that never train; none where the folder has only published sets."""
+    if not has_pictures(Path(data)):
+        return Pictures(())
+    try:
+        return load_pictures(data, held_back=True)
+    except ValueError:
+        return Pictures(())
+
+
+def make_learner(stage: Stage, settings: StageConfig) -> Learner:
+    """Build the averaged networks and the optimiser."""
+    average = copy.deepcopy(stage.modules).requires_grad_(False)
+    groups = parameter_groups(stage.modules, settings.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
+    return Learner(stage.modules, average, optimiser)
+
+
+class Batches:
+    """The batches of a stage; on a GPU the next one is made while the present one is learned from."""
+
+    def __init__(self, stage: Stage, settings: StageConfig, *, ahead: bool) -> None:
+        self.stage, self.settings = stage, settings
+        self.pool = ThreadPoolExecutor(1) if ahead else None
+        self.next: tuple[int, Any] | None = None
+
+    def take(self, step: int, done: float) -> Any:
+        """Return the batch of a step."""
+        size = self.settings.patch_at(done)
+        if self.pool is None:
+            return self.stage.batch(step, size)
+        batch = self.next[1].result() if self.next and self.next[0] == step else self.stage.batch(step, size)
+        self.next = (step + 1, self.pool.submit(self.stage.batch, step + 1, size))
+        return batch
+
+
+# ---- what a stage leaves behind
+
+
+def keep(
+    run: Path, stage: Stage, learner: Learner, position: Position, config: TrainConfig, panel: Panel | None,
+    kept: Pictures, setting: Setting,
+) -> None:  # fmt: skip
+    """Write checkpoint, weights, validation, sample sheet and curves."""
+    finished = copy.deepcopy(learner.average).eval()
+    stage.finish(finished)
+    system = cast(System, finished["system"])
+    validation: dict[str, float] = {}
+    if position.stage == "restorer" and panel:
+        restored = restore_panel(system, panel, setting.device)
+        validation = judge_restorer(panel, restored)
+        (run / "samples").mkdir(exist_ok=True)
+        draw_sheet(panel, restored).save(run / "samples" / f"step_{position.step:07d}.png")
+    elif position.stage == "perceiver" and panel:
+        validation = judge_perceiver(system.perceiver, panel, setting.device)
+    elif isinstance(stage, PromptsStage) and position.finished:
+        gate = judge_tiers(stage, system, kept)
+        if gate:
+            write_atomically(run / GATE, json.dumps(gate.to_dict(), indent=1).encode())
+            validation = {name: round(getattr(gate, name), 4) for name in ("accuracy", "whole", "order")}
+    add_validation(run / LOG, position, validation)
+    if "text" in finished:
+        save_text_tower(run / TEXT, cast(TextTower, finished["text"]))
+    scores = {"tiers": json.loads((run / GATE).read_text(encoding="utf-8"))} if (run / GATE).is_file() else {}
+    save_system(run / WEIGHTS, system, Card(config.name, config.version, scores=scores), half=False)
+    save_checkpoint(run / CHECKPOINT, learner, position)
+    draw_curves(read_log(run / LOG), position.stage).save(run / f"curves_{position.stage}.png")
+
+
+def judge_tiers(stage: PromptsStage, system: System, kept: Pictures) -> Gate | None:
+    """Judge the tiers on scenes that neither the perceiver nor a half-trained restorer has seen."""
+    try:
+        folds = split(kept)
+    except ValueError:
+        return None
+    found = []
+    for number, fold in enumerate(folds):
+        drawn = triplets(stage.halves, fold, GATE_SCENES, GATE_SIDE, stage.setting.random(4, number), microscopy=0.2)
+        pictures = ((t * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for t in drawn[:3])
+        found += [Triplet(str(int(k)), *p) for *p, k in zip(*pictures, drawn.tasks, strict=True)]
+    return measure_gate(lambda x: system.perceiver(x).tier_logits, found, device=stage.setting.device)
+
+
+def add_validation(path: Path, position: Position, values: dict[str, float]) -> None:
+    """Add measured values to the last line of the log."""
+    if values:
+        lines = read_log(path)
+        lines[-1] |= values
+        write_lines(path, lines)
+
+
+def forget_log(path: Path, stage: str, step: int) -> None:
+    """Drop the lines of steps that are made again."""
+    write_lines(path, [line for line in read_log(path) if line["stage"] != stage or line["step"] <= step])
+
+
+def write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write a log anew."""
+    write_atomically(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
+
+
+def write_log(path: Path, progress: Progress) -> None:
+    """Append one line of JSON; what is not finite becomes null."""
+    line: dict[str, Any] = {"stage": progress.stage, "step": progress.step, "minutes": round(progress.minutes, 3)}
+    line |= {"rate": progress.rate}
+    line |= {k: round(v, 6) if math.isfinite(v) else None for k, v in progress.losses.items()}
+    line["wait"] = round(progress.wait, 4)
+    with path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(line) + "\n")
+
+
+def as_json(plan: Plan) -> str:
+    """Write a plan down."""
+    minutes = None if math.isinf(plan.minutes) else plan.minutes
+    values = {
+        name: getattr(plan, name) for name in ("stages", "data", "init_from", "device", "log_every", "save_every")
+    }
+    return json.dumps({**values, "minutes": minutes, "config": to_dict(plan.config)}, indent=1)
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan back."""
+    if not path.is_file():
+        raise ValueError(
+            f"no training to resume at {path.parent}; expected {path.name} there, start it without --resume"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        minutes = math.inf if values["minutes"] is None else values["minutes"]
+        plain = {**values, "minutes": minutes, "stages": tuple(values["stages"]), "config": parse(values["config"])}
+        return Plan(**plain)
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} does not describe a training ({error}); start it anew without --resume") from error
+
+
+# ---- steps
 
 
 def learning_rate(step: int, done: float, settings: StageConfig) -> float:
@@ -208,10 +431,15 @@ def learning_rate(step: int, done: float, settings: StageConfig) -> float:
     return rate * min(1.0, step / settings.warm_up)
 
 
+def trained(modules: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters that learn."""
+    return [p for p in modules.parameters() if p.requires_grad]
+
+
 def parameter_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
     """Decay the weights of convolutions and linear layers only."""
-    weights = [p for p in module.parameters() if p.ndim > 1]
-    others = [p for p in module.parameters() if p.ndim <= 1]
+    weights = [p for p in trained(module) if p.ndim > 1]
+    others = [p for p in trained(module) if p.ndim <= 1]
     return [{"params": weights, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
 
 
@@ -219,26 +447,11 @@ def parameter_groups(module: nn.Module, decay: float) -> list[dict[str, Any]]:
 def update_average(average: nn.Module, current: nn.Module, decay: float, step: int) -> None:
     """Move the averaged weights and buffers towards the current ones; faster while there is little to average."""
     keep = min(decay, step / (step + 10))
-    for old, new in zip(average.state_dict().values(), current.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - keep)
+    pairs = list(zip(average.parameters(), current.parameters(), strict=True))
+    old, new = (list(side) for side in zip(*(p for p in pairs if p[1].requires_grad), strict=True))
+    torch._foreach_lerp_(old, new, 1 - keep)
+    for kept, buffer in zip(average.buffers(), current.buffers(), strict=True):
+        if kept.is_floating_point():  # what is equal stays so; a mask may hold infinities, which have no mean
+            kept.copy_(torch.where(kept == buffer, buffer, kept.lerp(buffer, 1 - keep)))
         else:
-            old.copy_(new)
-
-
-def export(path: Path, system: System, stage: str, average: nn.Module, config: TrainConfig) -> None:
-    """Write the system with the averaged weights of the trained half, in float32."""
-    kept = {name: getattr(system, name) for name in ("perceiver", "restorer")}
-    frozen = System(system.config)
-    for name, module in kept.items():
-        source = average if name == stage else module
-        getattr(frozen, name).load_state_dict(source.state_dict())
-    save_system(path, frozen, Card(config.name, config.version), half=False)
-
-
-def write_log(path: Path, stage: str, progress: Progress) -> None:
-    """Append one line of JSON."""
-    line = {"stage": stage, "step": progress.step, "minutes": round(progress.minutes, 3), "rate": progress.rate}
-    line |= {k: round(v, 6) for k, v in progress.losses.items()} | {"wait": round(progress.wait, 4)}
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(line) + "\n")
+            kept.copy_(buffer)

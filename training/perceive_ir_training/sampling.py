@@ -1,11 +1,12 @@
 """What a batch shows and what the restorer is told of it (control by condition).
 
-The true damage of a sample is a vector of severities. The restorer is told all of it, a part of it, or a type that
-is absent; the target is the picture with exactly that part removed, in the same scene.
+The true damage of a sample is a vector of severities. The restorer is told all of it, a part of it, a type that is
+absent, or what the perceiver reads; the target is the picture with exactly that part removed, in the same scene.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,8 @@ from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Crops, Pictures
 
 Severities = NDArray[np.float32]
+Read = Callable[[Tensor], Tensor]
+"""Damaged pictures (B, 3, H, W) -> the severities that are perceived, 0 where a type is not (B, T)."""
 OF_A_MICROSCOPE = ("noise", "blur", "jpeg", "lowres")
 """Types of damage that a micrograph can have."""
 
@@ -35,18 +38,38 @@ class Batch:
 
 
 def draw_severities(microscopy: NDArray[np.bool_], mix: MixConfig, random: np.random.Generator) -> Severities:
-    """Draw the true damage of each sample (N,): none, one type, or two to three."""
+    """Draw the true damage of each sample (N,): none, one type, or two to three.
+
+    Clean pictures and first types are spread evenly over the batch: each is as frequent as its odds say in every
+    batch, not only in the long run.
+    """
     odds = np.array([mix.weights.get(t, 1.0) for t in TYPES])
     fewer = odds * [t in OF_A_MICROSCOPE for t in TYPES]
     severities = np.zeros((len(microscopy), len(TYPES)), np.float32)
-    for row, is_microscopy in zip(severities, microscopy, strict=True):
-        if random.random() < mix.clean:
-            continue
+    clean = spread(len(microscopy), random) < mix.clean
+    damaged = np.flatnonzero(~clean)
+    for sample, place in zip(damaged, spread(len(damaged), random), strict=True):
         number = int(random.integers(2, 4)) if random.random() < mix.several else 1
-        chances = fewer if is_microscopy else odds
-        types = random.choice(len(TYPES), number, replace=False, p=chances / chances.sum())
-        row[types] = random.uniform(0.03, 1.0, number) * (1.0 if number == 1 else 0.75)
+        chances = fewer if microscopy[sample] else odds
+        edges = np.cumsum(chances)
+        if edges[-1] == 0:
+            continue  # a micrograph, where no type that it can have is drawn
+        first = int(np.searchsorted(edges, place * edges[-1], side="right"))
+        types = [first, *draw_others(first, chances, number - 1, random)]
+        severities[sample, types] = random.uniform(0.03, 1.0, len(types)) * (1.0 if number == 1 else 0.75)
     return severities
+
+
+def spread(count: int, random: np.random.Generator) -> NDArray[np.float64]:
+    """Draw numbers in [0, 1), one out of each of ``count`` equal parts, in random order."""
+    return (random.permutation(count) + random.random(count)) / max(count, 1)
+
+
+def draw_others(first: int, chances: NDArray[np.float64], number: int, random: np.random.Generator) -> list[int]:
+    """Draw further types, as many as there are with a chance."""
+    left = np.where(np.arange(len(chances)) == first, 0, chances)
+    number = min(number, int(np.count_nonzero(left)))
+    return random.choice(len(left), number, replace=False, p=left / left.sum()).tolist() if number else []
 
 
 def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple[Severities, Severities]:
@@ -68,15 +91,32 @@ def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple
     return (told * (1 + errors)).clip(0, 1).astype(np.float32), remaining
 
 
-def draw_batch(pictures: Pictures, count: int, size: int, mix: MixConfig, random: np.random.Generator) -> Batch:
-    """Draw clean crops, damage them, and make the target that belongs to what is told."""
-    crops = pictures.draw(count, size, mix.microscopy, random)
-    clean, true = crops.pixels, draw_severities(crops.microscopy, mix, random)
-    told, remaining = tell(true, mix, random)
-    mixture = draw_mixture(crops, true, random)
-    damaged = mixture.apply(clean, torch.from_numpy(true))
-    target = mixture.apply(clean, torch.from_numpy(remaining)) if remaining.any() else clean
-    return Batch(damaged, target, torch.from_numpy(told), torch.from_numpy(true), clean)
+def draw_batch(
+    pictures: Pictures,
+    count: int,
+    size: int,
+    mix: MixConfig,
+    random: np.random.Generator,
+    *,
+    read: Read | None = None,
+    device: torch.device | str = "cpu",
+) -> Batch:
+    """Draw clean crops, damage them, and make the target that belongs to what is told.
+
+    Where the restorer is told what the perceiver reads, damage that is not perceived remains in the target.
+    """
+    crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural)
+    severities = draw_severities(crops.microscopy, mix, random)
+    told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random))
+    mixture = draw_mixture(crops, severities, random).to(device)
+    clean, true = crops.pixels.to(device), torch.from_numpy(severities).to(device)
+    damaged = mixture.apply(clean, true)
+    perceived = torch.from_numpy(random.random(count) < mix.perceived).to(device)
+    if read is not None and perceived.any():
+        told[perceived] = read(damaged[perceived])
+        remaining[perceived] = torch.where(told > 0, 0, true)[perceived]
+    target = mixture.apply(clean, remaining) if remaining.any() else clean
+    return Batch(damaged, target, told, true, clean)
 
 
 def draw_mixture(crops: Crops, severities: Severities, random: np.random.Generator) -> Mixture:

@@ -1,0 +1,431 @@
+"""A training can be stopped at any moment and resumed exactly; every stage, loss and source does its part."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from perceive_ir import TYPES, WeightsError
+from perceive_ir._weights import load_system
+from perceive_ir.networks import Signals, System, SystemConfig
+from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train
+from perceive_ir_training.checkpoint import read_checkpoint
+from perceive_ir_training.config import STAGES, LossConfig, PromptsConfig, parse, to_dict
+from perceive_ir_training.crossfit import fold_of
+from perceive_ir_training.curves import COLUMNS, WIDTH, draw_curves, limits, smoothed
+from perceive_ir_training.data import Pictures, is_held_back, load_pictures
+from perceive_ir_training.loop import Plan, as_json, read_plan
+from perceive_ir_training.sampling import draw_batch, draw_severities, spread
+from perceive_ir_training.sources import POOL, RENEW_EVERY, Sources, load_sources
+from perceive_ir_training.stages import PerceiverStage, RestorerStage, Setting
+from perceive_ir_training.validation import EACH, draw_sheet, judge_restorer, make_panel, restore_panel
+
+BRIEF = StageConfig(steps=6, batch=5, patch=32, warm_up=1)
+SIZES = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
+TINY = TrainConfig(
+    model=SystemConfig(sizes=SIZES, tower={"widths": (4, 4, 8, 8)}),
+    perceiver=BRIEF,
+    prompts=PromptsConfig(steps=4, batch=8, patch=32, warm_up=1, medium_steps=2, medium_batch=2, medium_patch=32),
+    restorer=BRIEF,
+)
+SILENT = replace(TINY, losses=LossConfig(language=0))
+EXACT = {"perceiver": SILENT, "restorer": replace(SILENT, losses=LossConfig(language=0, clip=0.05, perceptual=0.1))}
+
+
+def names(held: bool, count: int) -> list[str]:
+    """Names of pictures that are held back or not, of both folds."""
+    chosen = [f"p{n}.png" for n in range(2000) if is_held_back(Path(f"p{n}.png")) == held]
+    return [next(iter(n for n in chosen[k:] if fold_of(n) == k % 2)) for k in range(count)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """Pictures of both folds, some of which are held back."""
+    data = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for kind in ("photos", "microscopy"):
+        (data / kind).mkdir()
+        for name in {*names(False, 6), *names(True, 4)}:
+            pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+            Image.fromarray(pixels).save(data / kind / name)
+    return data
+
+
+@pytest.fixture(scope="module")
+def whole(folder, tmp_path_factory) -> Path:
+    """A training of all stages."""
+    run = tmp_path_factory.mktemp("whole")
+    list(train(TINY, data=folder, run=run, log_every=2, save_every=0))
+    return run
+
+
+def lines_of(run: Path) -> list[dict]:
+    return [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def losses_of(run: Path) -> list[tuple]:
+    left_out = ("minutes", "wait")
+    return [tuple((k, v) for k, v in line.items() if k not in left_out) for line in lines_of(run)]
+
+
+# ---- stopped and resumed
+
+
+@pytest.mark.parametrize("stage", ["perceiver", "restorer"])
+def test_ten_steps_and_ten_more_are_twenty_steps(folder, tmp_path, stage):
+    config = replace(EXACT[stage], **{stage: replace(BRIEF, steps=20)})
+    list(train(config, stage, data=folder, run=tmp_path / "once", log_every=5, save_every=0))
+    stopped = train(config, stage, data=folder, run=tmp_path / "twice", log_every=5, save_every=0)
+    while next(stopped).step < 10:
+        pass
+    stopped.close()
+    assert read_checkpoint(tmp_path / "twice" / "checkpoint.safetensors")[1].step == 10
+    assert [p.step for p in resume(tmp_path / "twice")] == [15, 20]
+    once, twice = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("once", "twice"))
+    assert once.keys() == twice.keys()
+    assert [name for name in once if not torch.equal(once[name], twice[name])] == []
+    assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
+
+
+def test_steps_after_the_last_checkpoint_are_made_again_and_told_once(folder, tmp_path):
+    config = replace(SILENT, restorer=replace(BRIEF, steps=8))
+    list(train(config, "restorer", data=folder, run=tmp_path / "once", log_every=1, save_every=0))
+    stopped = train(config, "restorer", data=folder, run=tmp_path / "twice", log_every=1, save_every=0)
+    for _ in range(3):
+        next(stopped)
+    early = (tmp_path / "twice" / "checkpoint.safetensors").read_bytes()
+    next(stopped), next(stopped)
+    stopped.close()
+    (tmp_path / "twice" / "checkpoint.safetensors").write_bytes(early)
+    list(resume(tmp_path / "twice"))
+    assert [line["step"] for line in lines_of(tmp_path / "twice")] == list(range(1, 9))
+    assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
+
+
+def test_all_stages_may_be_stopped_in_any_of_them(folder, whole, tmp_path):
+    stopped = train(TINY, data=folder, run=tmp_path / "run", log_every=2, save_every=0)
+    seen = []
+    while len(seen) < len(lines_of(whole)):
+        for progress in stopped:
+            seen.append((progress.stage, progress.step))
+            if len(seen) % 3 == 0:
+                break
+        stopped.close()
+        stopped = resume(tmp_path / "run")
+    assert list(stopped) == []
+    assert seen == [(line["stage"], line["step"]) for line in lines_of(whole)]
+    assert losses_of(tmp_path / "run") == losses_of(whole)
+    digests = [load_system(run / "weights.safetensors")[1].digest for run in (whole, tmp_path / "run")]
+    assert digests[0] == digests[1]
+
+
+def test_what_was_stopped_before_its_first_checkpoint_begins_anew(folder, tmp_path):
+    stopped = train(SILENT, "restorer", data=folder, run=tmp_path, log_every=1, save_every=1e9)
+    next(stopped)
+    stopped.close()
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+    assert [p.step for p in resume(tmp_path)] == [1, 2, 3, 4, 5, 6]
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.slow
+def test_a_killed_command_goes_on_without_loss(folder, tmp_path):
+    toml = tmp_path / "mine.toml"
+    toml.write_text(
+        "name = 'mine'\n[losses]\nlanguage = 0\n[model.sizes]\nwidths = [8, 8, 16]\nencoder_blocks = [1, 1, 1]\n"
+        "decoder_blocks = [1, 1]\n[model.tower]\nwidths = [4, 4, 8, 8]\n"
+        "[restorer]\nsteps = 700\nbatch = 5\npatch = 32\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-m", "perceive_ir.commands", "train"]
+    first = [*command, str(toml), "--stage", "restorer", "--data", str(folder), "--run"]
+    subprocess.run([*first, str(tmp_path / "once")], check=True, capture_output=True)
+    with subprocess.Popen([*first, str(tmp_path / "twice")], stdout=subprocess.DEVNULL) as running:
+        while not (tmp_path / "twice" / "log.jsonl").exists() or len(lines_of(tmp_path / "twice")) < 3:
+            time.sleep(0.05)
+        os.kill(running.pid, signal.SIGKILL)
+    subprocess.run([*command, "--resume", str(tmp_path / "twice")], check=True, capture_output=True)
+    assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
+
+
+def test_a_folder_that_holds_a_training_is_not_written_over(whole, folder):
+    before = {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+    with pytest.raises(ValueError, match=r"already holds a training; go on with --resume"):
+        list(train(TINY, data=folder, run=whole))
+    assert before == {p: p.read_bytes() for p in whole.rglob("*") if p.is_file()}
+
+
+def test_where_nothing_can_be_resumed_it_is_said(tmp_path, whole):
+    with pytest.raises(ValueError, match="no training to resume at"):
+        list(resume(tmp_path))
+    (tmp_path / "run.json").write_text('{"stages": []}', encoding="utf-8")
+    with pytest.raises(ValueError, match="does not describe a training"):
+        list(resume(tmp_path))
+    (tmp_path / "run.json").write_bytes((whole / "run.json").read_bytes())
+    changed = bytearray((whole / "checkpoint.safetensors").read_bytes())
+    changed[-1] ^= 1
+    (tmp_path / "checkpoint.safetensors").write_bytes(changed)
+    with pytest.raises(WeightsError, match="was changed after it was written"):
+        list(resume(tmp_path))
+
+
+def test_a_plan_can_be_written_down_and_read_back(tmp_path):
+    for plan in (Plan(TINY, STAGES, "data"), Plan(TINY, ("prompts",), "d", 3.5, "w", "cuda:1", 7, 0.5)):
+        (tmp_path / "run.json").write_text(as_json(plan), encoding="utf-8")
+        found = read_plan(tmp_path / "run.json")
+        assert replace(found, config=TINY) == plan
+        assert to_dict(found.config) == to_dict(TINY)
+
+
+def test_a_configuration_survives_being_written_down():
+    for name in ("compact.toml",):
+        config = load_config(name)
+        assert to_dict(parse(json.loads(json.dumps(to_dict(config))))) == to_dict(config)
+
+
+def test_the_minutes_of_all_stages_are_shared_out():
+    config = replace(TINY, perceiver=replace(BRIEF, share=3.0), restorer=replace(BRIEF, share=6.0))
+    plan = Plan(config, STAGES, "", minutes=20)
+    assert [plan.minutes_of(s) for s in STAGES] == [6, 2, 12]
+    assert replace(plan, stages=("prompts",)).minutes_of("prompts") == 20
+
+
+# ---- all stages
+
+
+def test_a_training_of_all_stages_leaves_everything_behind(whole):
+    lines = lines_of(whole)
+    assert [line["stage"] for line in lines] == ["perceiver"] * 3 + ["prompts"] * 2 + ["restorer"] * 3
+    assert {"language", "tiers", "types", "severities", "contrast", "right_type"} <= set(lines[2])
+    assert {"prompts", "accuracy", "whole", "order"} <= set(lines[4])
+    assert {"l1", *(f"gain_{t}" for t in TYPES)} <= set(lines[-1])
+    for name in ("text", "halves", "weights", "checkpoint"):
+        assert (whole / f"{name}.safetensors").is_file()
+    assert sorted(p.name for p in (whole / "samples").iterdir()) == [f"step_000000{n}.png" for n in (2, 4, 6)]
+    for stage in STAGES:
+        with Image.open(whole / f"curves_{stage}.png") as image:
+            assert image.width == COLUMNS * WIDTH
+    gate = json.loads((whole / "gate.json").read_text(encoding="utf-8"))
+    assert load_system(whole / "weights.safetensors")[1].scores == {"tiers": gate}
+    assert len(gate["tasks"]) == len(TYPES)
+
+
+def test_the_prompts_replace_the_tiers_and_leave_the_other_readouts_alone(folder, whole, tmp_path):
+    list(train(TINY, "perceiver", data=folder, run=tmp_path / "a"))
+    start = tmp_path / "a" / "weights.safetensors"
+    list(train(TINY, "prompts", data=folder, run=tmp_path / "b", init_from=start))
+    before, after = (load_system(tmp_path / run / "weights.safetensors")[0].perceiver for run in "ab")
+    assert not torch.equal(before.tiers, after.tiers)
+    assert after.tiers.norm(dim=1) == pytest.approx(torch.ones(3), abs=1e-5)
+    x = torch.rand(2, 3, 32, 48)
+    was, now = before(x), after(x)
+    assert torch.equal(was.type_logits, now.type_logits)
+    assert torch.equal(was.severities, now.severities)
+    assert not torch.equal(was.embedding, now.embedding)
+    frozen = replace(TINY, prompts=replace(TINY.prompts, projection=False))
+    list(train(frozen, "prompts", data=folder, run=tmp_path / "c", init_from=start))
+    kept = load_system(tmp_path / "c" / "weights.safetensors")[0].perceiver
+    assert torch.equal(kept(x).embedding, was.embedding)
+    assert not torch.equal(kept.tiers, before.tiers)
+
+
+def test_prompts_without_a_text_tower_are_refused(folder, tmp_path):
+    list(train(SILENT, "perceiver", data=folder, run=tmp_path / "a"))
+    assert not (tmp_path / "a" / "text.safetensors").exists()
+    with pytest.raises(WeightsError, match=r"no text.safetensors beside .*losses.language"):
+        list(train(TINY, "prompts", data=folder, run=tmp_path / "b", init_from=tmp_path / "a" / "weights.safetensors"))
+
+
+# ---- losses
+
+
+def setting_of(config: TrainConfig, folder: Path) -> Setting:
+    return Setting(config, load_sources(folder, config.mix, config.seed), torch.device("cpu"))
+
+
+def restorer_stage(folder, **losses) -> RestorerStage:
+    torch.manual_seed(0)
+    config = replace(TINY, losses=LossConfig(**losses), mix=MixConfig(clean=0.2))
+    return RestorerStage(setting_of(config, folder), System(config.model))
+
+
+def test_every_term_can_be_switched_off(folder):
+    assert set(restorer_stage(folder).terms(restorer_stage(folder).batch(1, 32)).losses) == {"l1"}
+    stage = restorer_stage(folder, l1=0, clip=1, perceptual=1)
+    assert set(stage.terms(stage.batch(1, 32)).losses) == {"clip", "perceptual"}
+    torch.manual_seed(0)
+    for off in ("tiers", "types", "severities", "contrast"):
+        config = replace(TINY, losses=LossConfig(language=0, **{off: 0}))
+        perceiver = PerceiverStage(setting_of(config, folder), System(config.model), None)
+        found = set(perceiver.terms(perceiver.batch(1, 32)).losses)
+        assert found == {"tiers", "types", "severities", "contrast"} - {off}
+
+
+def test_terms_weigh_what_the_configuration_says(folder):
+    one, two = restorer_stage(folder, l1=1), restorer_stage(folder, l1=2)
+    batch = one.batch(1, 32)
+    assert two.terms(batch).losses["l1"] == 2 * one.terms(batch).losses["l1"]
+
+
+@pytest.mark.parametrize("term", ["l1", "clip", "perceptual"])
+def test_the_gradient_of_every_term_reaches_the_restorer_and_nothing_else(folder, term):
+    stage = restorer_stage(folder, **{"l1": 0, term: 1})
+    sum(stage.terms(stage.batch(1, 32)).losses.values()).backward()
+    system = stage.system
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in system.restorer.backbone.parameters())
+    assert all(p.grad is None for p in system.perceiver.parameters())
+
+
+def test_a_batch_that_is_not_finite_teaches_nothing(folder, tmp_path, monkeypatch):
+    real = RestorerStage.batch
+
+    def poisoned(self, step, size):
+        batch = real(self, step, size)
+        return replace(batch, damaged=batch.damaged * float("nan")) if step == 2 else batch
+
+    monkeypatch.setattr(RestorerStage, "batch", poisoned)
+    progress = list(train(SILENT, "restorer", data=folder, run=tmp_path, log_every=1, save_every=1e9))
+    assert [p.losses["skipped"] for p in progress] == [0, 1, 0, 0, 0, 0]
+    assert all(np.isfinite(p.losses["l1"]) for p in progress if p.step != 2)
+    assert lines_of(tmp_path)[1]["l1"] is None
+    weights = load_system(tmp_path / "weights.safetensors")[0].state_dict()
+    assert all(t.isfinite().all() for t in weights.values())
+
+
+# ---- what is shown and told
+
+
+def test_every_batch_holds_each_kind_as_often_as_its_odds_say():
+    random = np.random.default_rng(0)
+    mix = MixConfig(clean=0.25, several=0, weights=dict.fromkeys(TYPES, 0.0) | {"noise": 2.0, "rain": 1.0})
+    for _ in range(5):
+        true = draw_severities(np.zeros(12, bool), mix, random)
+        assert (true > 0).sum(axis=0).tolist() == [6, 0, 3, 0, 0, 0, 0, 0]
+    assert np.sort((spread(10, random) * 10).astype(int)).tolist() == list(range(10))
+    assert len(spread(0, random)) == 0
+
+
+def test_a_micrograph_is_clean_where_no_type_that_it_can_have_is_drawn():
+    only_rain = MixConfig(clean=0, weights=dict.fromkeys(TYPES, 0.0) | {"rain": 1.0})
+    assert not draw_severities(np.ones(6, bool), only_rain, np.random.default_rng(0)).any()
+
+
+def test_told_what_is_perceived_the_rest_remains(folder):
+    pictures, noise = load_pictures(folder), TYPES.index("noise")
+
+    def read(damaged):
+        told = torch.zeros(len(damaged), len(TYPES))
+        told[:, noise] = 0.4
+        return told
+
+    mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, perceived=1.0)
+    batch = draw_batch(pictures, 16, 32, mix, np.random.default_rng(0), read=read)
+    assert torch.equal(batch.told, read(batch.damaged))
+    has_noise = batch.true[:, noise] > 0
+    assert 0 < has_noise.sum() < 16
+    assert torch.equal(batch.target[has_noise], batch.clean[has_noise])
+    assert torch.equal(batch.target[~has_noise], batch.damaged[~has_noise])
+    unread = draw_batch(pictures, 16, 32, mix, np.random.default_rng(0))
+    assert torch.equal(unread.target, unread.clean)
+
+
+def test_the_restorer_is_told_what_the_perceiver_sees_of_a_pair(folder, tmp_path):
+    data = tmp_path / "data"
+    (data / "photos").mkdir(parents=True)
+    for kind, value in (("input", 40), ("target", 200)):
+        (data / "pairs" / "haze" / kind).mkdir(parents=True)
+        for name in names(False, 3):
+            Image.new("RGB", (40, 40), (value,) * 3).save(data / "pairs" / "haze" / kind / name)
+    for name in names(False, 3):
+        (data / "photos" / name).write_bytes((folder / "photos" / name).read_bytes())
+    config = replace(SILENT, mix=MixConfig(paired=1.0))
+    stage = RestorerStage(setting_of(config, data), System(config.model))
+    batch = stage.batch(1, 32)
+    assert batch.damaged.shape == (5, 3, 32, 32)
+    assert (batch.damaged * 255).round().unique().tolist() == [40]
+    assert (batch.target * 255).round().unique().tolist() == [200]
+    haze = TYPES.index("haze")
+    assert (batch.told[:, haze] >= 0.3).all()
+    assert not batch.told[:, [n for n in range(len(TYPES)) if n != haze]].any()
+    half = replace(config, mix=MixConfig(paired=0.5))
+    assert RestorerStage(setting_of(half, data), System(config.model)).batch(1, 32).damaged.shape[0] == 5
+
+
+def test_sources_that_are_not_there_are_named(folder, tmp_path):
+    with pytest.raises(ValueError, match=r"mix.paired is 0.5, but .* has no pairs/TYPE/input"):
+        load_sources(folder, MixConfig(paired=0.5), 0)
+    with pytest.raises(ValueError, match="no pictures under"):
+        load_sources(tmp_path, MixConfig(), 0)
+    with pytest.raises(ValueError, match="bsd400: nothing in"):
+        load_sources(folder, MixConfig(sets={"bsd400": 1.0}), 0)
+
+
+def test_a_clean_published_set_adds_to_the_photos(folder, tmp_path):
+    (tmp_path / "BSD400").mkdir()
+    for name in names(False, 3):
+        (tmp_path / "BSD400" / name).write_bytes((folder / "photos" / name).read_bytes())
+    with pytest.warns(UserWarning, match="published are 400"):
+        sources = load_sources(tmp_path, MixConfig(sets={"bsd400": 3.0}), 0)
+    assert sorted(p.name for p in sources.pictures.photos) == sorted(names(False, 3))
+
+
+def test_procedural_pictures_are_renewed_one_by_one_and_the_same_for_the_same_step():
+    one, two = (Sources(Pictures(()), Pictures(()), procedural=True, seed=3) for _ in range(2))
+    first = [one.drawn(slot, 0).pixels for slot in range(3)]
+    assert all(np.array_equal(p, two.drawn(slot, 0).pixels) for slot, p in enumerate(first))
+    for slot, picture in enumerate(first):
+        renewal = slot or POOL
+        assert np.array_equal(two.drawn(slot, renewal - 1).pixels, picture)
+        assert not np.array_equal(two.drawn(slot, renewal).pixels, picture)
+        assert np.array_equal(one.drawn(slot, renewal).pixels, two.drawn(slot, renewal + POOL - 1).pixels)
+    assert len(one.at(RENEW_EVERY).procedural) == POOL
+
+
+def test_a_share_of_the_crops_is_procedural(folder):
+    real = load_pictures(folder)
+    drawn = replace(real.photos[0], pixels=np.zeros((64, 64, 3), np.uint8))
+    pictures = replace(real, procedural=(drawn,))
+    crops = pictures.draw(200, 16, 0.2, np.random.default_rng(0), 0.3).pixels
+    assert float((crops.amax(dim=(1, 2, 3)) == 0).float().mean()) == pytest.approx(0.3, abs=0.1)
+    assert pictures.draw(50, 16, 0.2, np.random.default_rng(0)).pixels.amax(dim=(1, 2, 3)).min() > 0
+
+
+# ---- what it leaves to look at
+
+
+def test_the_panel_shows_every_type_from_slight_to_strong_and_gains_are_what_they_are(folder):
+    panel = make_panel(load_pictures(folder, held_back=True))
+    assert panel.damaged.shape == (len(TYPES) * EACH, 3, 128, 128)
+    for number in range(len(TYPES)):
+        rows = panel.told[number * EACH : (number + 1) * EACH]
+        assert rows[:, number].tolist() == pytest.approx([0.2, 0.45, 0.8])
+        assert int((rows > 0).sum()) == EACH
+    assert all(gain == 0 for gain in judge_restorer(panel, panel.damaged).values())
+    assert judge_restorer(panel, panel.clean)["gain_noise"] > 50
+    assert make_panel(Pictures(())) is None
+    system = System(TINY.model)
+    restored = restore_panel(system, panel)
+    alone = system.restorer(panel.damaged[:1], Signals(panel.told[:1])).clamp(0, 1)
+    assert torch.allclose(restored[:1], alone, atol=1e-6)
+    sheet = np.asarray(draw_sheet(panel, torch.zeros_like(panel.clean)))
+    assert (sheet == 0).all(axis=2).mean() > 0.25
+
+
+def test_curves_show_the_terms_of_a_stage():
+    lines = [{"stage": "restorer", "step": n, "minutes": n, "rate": 1, "wait": 0, "l1": 1 / n} for n in range(1, 30)]
+    empty, drawn = draw_curves([], "restorer"), draw_curves(lines, "restorer")
+    assert empty.size == drawn.size
+    assert np.asarray(drawn).std() > np.asarray(empty).std()
+    assert limits([1.0, 1.0]) == (0.5, 1.5)
+    assert limits([0.0] * 99 + [1000.0]) == (-0.5, 0.5)
+    assert smoothed([1.0] * 30) == [1.0] * 30

@@ -1,0 +1,337 @@
+"""What each stage of a training learns, on what, and towards what.
+
+A stage is asked for the batch of a step, and for the terms of the loss on it. The batch of a step depends on the seed
+and the number of the step alone, so that a training can be resumed exactly.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from perceive_ir._perception import PRESENT
+from perceive_ir._vocabulary import TYPES
+from perceive_ir.networks import Signals, System
+from perceive_ir_training.captions import captions_of, describe_same
+from perceive_ir_training.config import TrainConfig
+from perceive_ir_training.crossfit import Halves, split, triplets
+from perceive_ir_training.data import Pictures
+from perceive_ir_training.language import TextTower, clip_loss
+from perceive_ir_training.losses import balanced_l1, clip_aware, perceiver_loss
+from perceive_ir_training.perceptual import (
+    Features,
+    PerceptualLoss,
+    Probe,
+    ProbeBatch,
+    TowerFeatures,
+    VggFeatures,
+    rivals_of,
+)
+from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
+from perceive_ir_training.sampling import draw_batch, draw_mixture, draw_severities
+from perceive_ir_training.sources import Sources
+
+PROBE_PICTURES, PROBE_SIDE = 4, 96
+LEAST_TOLD = 0.3
+"""Severity that the restorer is told at least of a pair, which is known to show its type."""
+FLOOR_SHARE = 0.1
+"""Smallest denominator of the perceptual loss, as a share of the distance between damage and target."""
+
+
+@dataclass
+class Terms:
+    """Weighted terms of a loss, and what only the log tells."""
+
+    losses: dict[str, Tensor]
+    notes: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Stage(Protocol):
+    """One stage of a training."""
+
+    modules: nn.ModuleDict
+    """All networks that the stage knows; what it trains has parameters that need a gradient."""
+
+    def batch(self, step: int, size: int) -> Any:
+        """Make what a step needs; from the seed and the number of the step alone."""
+
+    def terms(self, batch: Any) -> Terms:
+        """Compute the terms of the loss."""
+
+    def refresh(self, step: int) -> None:
+        """Do what is due before a step, with the network in training mode."""
+
+    def finish(self, modules: nn.ModuleDict) -> None:
+        """Bring averaged networks into the state in which they are saved."""
+
+    def remember(self) -> dict[str, Tensor]:
+        """Return what must be known to resume, beside the networks."""
+
+    def recall(self, kept: Mapping[str, Tensor]) -> None:
+        """Take over what `remember` gave."""
+
+
+@dataclass
+class Setting:
+    """What all stages share."""
+
+    config: TrainConfig
+    sources: Sources
+    device: torch.device
+
+    def random(self, stage: int, step: int) -> np.random.Generator:
+        """Return the random numbers of a step."""
+        return np.random.default_rng([self.config.seed, stage, step])
+
+
+# ---- stage 0
+
+
+@dataclass(frozen=True)
+class PerceiverBatch:
+    """Pairs of crops of one damaged picture, then thumbnails."""
+
+    images: Tensor
+    severities: Tensor
+    thumbnails: Tensor
+    captions: list[str]
+
+
+class Forgetful:
+    """A stage that has nothing to remember and nothing to do between steps."""
+
+    def refresh(self, step: int) -> None:
+        """Nothing is due."""
+
+    def finish(self, modules: nn.ModuleDict) -> None:
+        """Nothing is left to do."""
+
+    def remember(self) -> dict[str, Tensor]:
+        """Nothing."""
+        return {}
+
+    def recall(self, kept: Mapping[str, Tensor]) -> None:
+        """Nothing."""
+
+
+class PerceiverStage(Forgetful):
+    """Image tower, readouts and, with ``losses.language``, a text tower in the same space."""
+
+    def __init__(self, setting: Setting, system: System, text: TextTower | None) -> None:
+        self.setting, self.system, self.text = setting, system, text
+        system.requires_grad_(False).eval()
+        system.perceiver.train().requires_grad_(True)
+        self.modules = nn.ModuleDict({"system": system})
+        if text is not None:
+            self.modules["text"] = text.train().requires_grad_(True)
+
+    def batch(self, step: int, size: int) -> PerceiverBatch:
+        setting, random = self.setting, self.setting.random(0, step)
+        config = setting.config
+        pictures = setting.sources.at(step)
+        images, severities, thumbnails = perceiver_pictures(
+            pictures, setting.sources.thumbnails, config, random, size, setting.device
+        )
+        texts = captions_of(severities[~thumbnails], random) if self.text else []
+        return PerceiverBatch(images, severities, thumbnails, texts)
+
+    def terms(self, batch: PerceiverBatch) -> Terms:
+        weights, perceiver = self.setting.config.losses, self.system.perceiver
+        reading = perceiver(batch.images)
+        losses = perceiver_loss(reading, batch.severities, batch.thumbnails)
+        if self.text:
+            crops = ~batch.thumbnails
+            said = self.text.encode_text(self.text.tokenise(batch.captions))
+            same = describe_same(batch.severities[crops])
+            losses["language"] = clip_loss(reading.embedding[crops], said, perceiver.logit_scale.exp(), same)
+        return Terms(weigh(losses, weights))
+
+
+def perceiver_pictures(
+    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator, size: int,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Draw pairs of crops of one damaged picture, then thumbnails: pictures, severities, which are thumbnails."""
+    settings, mix = config.perceiver, config.mix
+    pairs, small = settings.batch * 2 // 5, settings.batch // 5
+    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural)
+    wide = replace(wide, pixels=wide.pixels[:, :, :size])
+    little = thumbnails.draw(small, size, mix.microscopy, random)
+    rows = []
+    for group in (wide, little):
+        severities = draw_severities(group.microscopy, mix, random)
+        scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
+        severities *= scale.astype(np.float32)
+        true = torch.from_numpy(severities).to(device)
+        mixture = draw_mixture(group, severities, random).to(device)
+        rows.append((mixture.apply(group.pixels.to(device), true), true))
+    (damaged, wide_true), (shrunk, little_true) = rows
+    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
+    images = torch.cat([crops, shrunk])
+    true = torch.cat([wide_true.repeat_interleave(2, dim=0), little_true])
+    return images, true, torch.arange(len(images), device=device) >= len(crops)
+
+
+# ---- stage 1
+
+
+class PromptsStage(Forgetful):
+    """Tier prompts, on scenes in low, medium and high quality."""
+
+    def __init__(self, setting: Setting, system: System, text: TextTower, halves: Halves) -> None:
+        self.setting, self.system, self.halves = setting, system, halves
+        self.learner = PromptLearner(text).to(setting.device)
+        system.requires_grad_(False).eval()
+        choose_trained(self.learner, system.perceiver)
+        system.perceiver.project.requires_grad_(setting.config.prompts.projection)
+        self.folds = split(setting.sources.pictures)
+        self.modules = nn.ModuleDict({"system": system, "learner": self.learner})
+
+    def batch(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """Pictures (3B, 3, S, S) and their tiers (3B,)."""
+        config, random = self.setting.config, self.setting.random(1, step)
+        drawn = triplets(
+            self.halves, self.folds[step % 2], config.prompts.batch, size, random, microscopy=config.mix.microscopy
+        )
+        images, tiers = stack_qualities(drawn.low, drawn.medium, drawn.high)
+        return images.to(self.setting.device), tiers.to(self.setting.device)
+
+    def terms(self, batch: tuple[Tensor, Tensor]) -> Terms:
+        images, tiers = batch
+        embeddings = self.system.perceiver.encode_image(images)
+        features, scale = self.learner.features(), self.system.perceiver.logit_scale.exp()
+        right = (F.normalize(embeddings.detach().float(), dim=-1) @ features.detach().T).argmax(dim=1) == tiers
+        return Terms({"prompts": prompt_loss(embeddings, tiers, features, scale)}, {"accuracy": right.float().mean()})
+
+    def finish(self, modules: nn.ModuleDict) -> None:
+        """The tier features of the perceiver are from now on those of the prompts."""
+        put_tiers(modules["learner"], modules["system"].perceiver)  # type: ignore[arg-type]
+
+
+# ---- stage 2
+
+
+@dataclass(frozen=True)
+class RestorerBatch:
+    """Damaged pictures, what is told of them, and what they are to become."""
+
+    damaged: Tensor
+    target: Tensor
+    told: Tensor
+    tasks: Tensor
+    """(B,): the type that is strongest; 0 where none is."""
+    semantics: bool
+    """Whether the restorer is shown the feature vectors."""
+
+
+class RestorerStage(Forgetful):
+    """The restorer, told what to remove."""
+
+    def __init__(self, setting: Setting, system: System, halves: Halves | None = None) -> None:
+        self.setting, self.system, self.halves = setting, system, halves
+        system.requires_grad_(False).eval()
+        system.restorer.train().requires_grad_(True)
+        self.modules = nn.ModuleDict({"system": system})
+        weights = setting.config.losses
+        self.perceptual = PerceptualLoss(self.features(), least=FLOOR_SHARE) if weights.perceptual else None
+        self.probe = Probe(self.probes()) if weights.perceptual and halves else None
+
+    def features(self) -> Features:
+        """Return what the perceptual loss compares by."""
+        name = self.setting.config.losses.features
+        chosen = TowerFeatures(self.system.perceiver) if name == "tower" else VggFeatures(name)
+        return chosen.to(self.setting.device)
+
+    def probes(self) -> tuple[ProbeBatch, ...]:
+        """Draw training pictures of every type, once."""
+        made = []
+        for number, name in enumerate(TYPES):
+            only = replace(
+                self.setting.config.mix, clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0,
+                microscopy=0.0, perceived=0.0, weights={t: float(t == name) for t in TYPES},
+            )  # fmt: skip
+            pictures, random = self.setting.sources.at(0), self.setting.random(3, number)
+            drawn = draw_batch(pictures, PROBE_PICTURES, PROBE_SIDE, only, random, device=self.setting.device)
+            made.append(ProbeBatch(drawn.damaged, drawn.target, drawn.told))
+        return tuple(made)
+
+    def batch(self, step: int, size: int) -> RestorerBatch:
+        config, random = self.setting.config, self.setting.random(2, step)
+        paired = int((random.random(config.restorer.batch) < config.mix.paired).sum()) if config.mix.paired else 0
+        semantics = config.model.semantics and random.random() >= config.mix.unguided
+        parts = []
+        if paired < config.restorer.batch:
+            drawn = draw_batch(
+                self.setting.sources.at(step), config.restorer.batch - paired, size, config.mix, random,
+                read=self.read, device=self.setting.device,
+            )  # fmt: skip
+            parts.append((drawn.damaged, drawn.target, drawn.told, drawn.true))
+        if paired:
+            damaged, target, shown = (
+                t.to(self.setting.device) for t in self.setting.sources.draw_pairs(paired, size, random)
+            )
+            parts.append((damaged, target, self.read(damaged).clamp_min(LEAST_TOLD) * shown, shown))
+        damaged, target, told, true = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        return RestorerBatch(damaged, target, told, true.argmax(dim=1), semantics)
+
+    @torch.no_grad()
+    def read(self, damaged: Tensor) -> Tensor:
+        """Return the severities that the automatic mode would take (B, T)."""
+        reading = self.system.perceiver(damaged)
+        return torch.where(reading.type_logits.sigmoid() >= PRESENT, reading.severities, 0.0)
+
+    def restore(self, damaged: Tensor, told: Tensor) -> Tensor:
+        """Restore pictures with the condition given."""
+        restored: Tensor = self.system.restorer(damaged, Signals(told))
+        return restored
+
+    def terms(self, batch: RestorerBatch) -> Terms:
+        weights, perceiver = self.setting.config.losses, self.system.perceiver
+        semantics = None
+        if batch.semantics:
+            with torch.no_grad():
+                semantics = perceiver.semantics(batch.damaged)
+        restored = self.system.restorer(batch.damaged, Signals(batch.told, semantics)).float()
+        losses = {"l1": balanced_l1(restored, batch.target, batch.damaged)}
+        notes = {}
+        if weights.clip:
+            tiers = F.normalize(perceiver.tiers, dim=-1)
+            cosines = perceiver.encode_image(restored, normalize=True) @ tiers.T
+            losses["clip"], seen = clip_aware(cosines, weights.temperature)
+            notes = {f"p_{name}": p for name, p in zip(("low", "medium", "high"), seen, strict=True)}
+        if self.perceptual is not None:
+            rivals = () if self.probe is None else rivals_of(
+                [self.medium], batch.damaged, batch.target, batch.tasks, self.probe.psnr
+            )  # fmt: skip
+            losses["perceptual"] = self.perceptual(restored, batch.target, batch.damaged, rivals)
+        return Terms(weigh(losses, weights), notes)
+
+    def medium(self, damaged: Tensor) -> Tensor:
+        """Restore as one of the half-trained restorers does."""
+        assert self.halves is not None
+        return self.halves.render(damaged, 0)
+
+    def refresh(self, step: int) -> None:
+        """Measure now and then how good the restorer is at each type."""
+        if self.probe is not None and (step - 1) % self.setting.config.losses.probe_every == 0:
+            self.probe.refresh(self.restore)
+
+    def remember(self) -> dict[str, Tensor]:
+        """How good the restorer was when it was last measured."""
+        return {} if self.probe is None else {"probe": self.probe.state_dict()}
+
+    def recall(self, kept: Mapping[str, Tensor]) -> None:
+        """Take over what was measured."""
+        if self.probe is not None:
+            self.probe.load_state_dict(kept["probe"])
+
+
+def weigh(losses: Mapping[str, Tensor], weights: Any) -> dict[str, Tensor]:
+    """Weigh the terms as the configuration says, and drop those that are switched off."""
+    return {name: getattr(weights, name) * loss for name, loss in losses.items() if getattr(weights, name)}
