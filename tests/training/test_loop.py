@@ -20,7 +20,7 @@ from perceive_ir._weights import load_system
 from perceive_ir.networks import Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train
 from perceive_ir_training.checkpoint import read_checkpoint
-from perceive_ir_training.config import STAGES, LossConfig, PromptsConfig, parse, to_dict
+from perceive_ir_training.config import STAGES, LossConfig, PromptsConfig, parse, shipped_names, to_dict
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.curves import COLUMNS, WIDTH, draw_curves, limits, smoothed
 from perceive_ir_training.data import Pictures, is_held_back, load_pictures
@@ -188,7 +188,7 @@ def test_a_plan_can_be_written_down_and_read_back(tmp_path):
 
 
 def test_a_configuration_survives_being_written_down():
-    for name in ("compact.toml",):
+    for name in shipped_names():
         config = load_config(name)
         assert to_dict(parse(json.loads(json.dumps(to_dict(config))))) == to_dict(config)
 
