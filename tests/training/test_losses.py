@@ -14,7 +14,6 @@ from perceive_ir import WeightsError
 from perceive_ir.networks import Perceiver, TowerConfig
 from perceive_ir_training.losses import clip_aware
 from perceive_ir_training.perceptual import (
-    HALF_A_STEP,
     Features,
     PerceptualLoss,
     Probe,
@@ -171,7 +170,7 @@ def test_the_gradient_through_the_restored_picture_counts_in_numerator_and_denom
 
 def test_the_gradient_goes_through_the_restored_picture_only(features):
     torch.manual_seed(0)
-    restored, target, damaged, rival = (torch.rand(2, 3, 32, 32, requires_grad=True) for _ in range(4))
+    restored, target, damaged, rival = (torch.rand(2, 3, 16, 16, requires_grad=True) for _ in range(4))
     PerceptualLoss(features)(restored, target, damaged, [Rival(rival, torch.ones(2))]).backward()
     assert restored.grad.flatten(1).any(dim=1).all()
     assert target.grad is damaged.grad is rival.grad is None
@@ -180,7 +179,7 @@ def test_the_gradient_goes_through_the_restored_picture_only(features):
 
 def test_all_features_enter_the_loss(features):
     torch.manual_seed(0)
-    restored, target, damaged = torch.rand(3, 2, 3, 32, 32).unbind()
+    restored, target, damaged = torch.rand(3, 2, 3, 16, 16).unbind()
     r, g, d = (features(p) for p in (restored, target, damaged))
     ratios = [distance(r[i], g[i]) / (2 * distance(r[i], d[i])) for i in range(4)]
     expected = ratios[0] / 12 + ratios[1] / 6 + ratios[2] / 3 + ratios[3]
@@ -200,8 +199,8 @@ def test_distances_are_computed_in_full_precision():
 
 def test_the_loss_is_finite_under_bfloat16(features):
     torch.manual_seed(0)
-    restored = torch.rand(2, 3, 32, 32, requires_grad=True)
-    target, damaged = torch.rand(2, 2, 3, 32, 32).unbind()
+    restored = torch.rand(2, 3, 16, 16, requires_grad=True)
+    target, damaged = torch.rand(2, 2, 3, 16, 16).unbind()
     full = PerceptualLoss(features)(restored, target, damaged)
     with torch.autocast("cpu", torch.bfloat16):
         loss = PerceptualLoss(features)(restored, target, damaged)
@@ -215,20 +214,24 @@ def test_the_loss_is_finite_under_bfloat16(features):
 
 
 def test_samples_that_have_nothing_to_be_restored_count_as_zero():
-    # Rows: R = D = G; D = G but R is not; 0.1 / 0.6. Kept, the second would be 1/2.
+    # Rows: R = D = G; D = G but R is not; 0.1 / (2·0.3 + 1.25·0.1). Kept, the second would be about 1/2.
     restored = flat(0.5, 0.6, 0.4).requires_grad_()
     target, damaged = flat(0.5, 0.5, 0.5), flat(0.5, 0.5, 0.1)
-    rivals = [Rival(flat(0.5, 0.5, 0.4), torch.ones(3))]
+    rivals = [Rival(flat(0.5, 0.5, 0.3), torch.tensor([0.75, 0.75, 1.25]))]
     loss = PerceptualLoss(raw, weights=(1.0,))(restored, target, damaged, rivals)
     loss.backward()
-    assert value(loss) == 0.1 / 0.6 / 3
+    assert value(loss) == 0.1 / 0.725 / 3
     assert restored.grad.flatten(1).any(dim=1).tolist() == [False, False, True]
 
 
-def test_a_batch_of_clean_pictures_costs_nothing_and_can_be_learned_from():
+def never(pictures: Tensor) -> tuple[Tensor, ...]:
+    raise AssertionError(f"asked for features of {len(pictures)} pictures")
+
+
+def test_a_batch_of_clean_pictures_costs_nothing_needs_no_features_and_can_be_learned_from():
     clean = torch.rand(2, 3, 4, 4)
     restored = (clean + 0.1).requires_grad_()
-    loss = PerceptualLoss(raw, weights=(1.0,))(restored, clean, clean)
+    loss = PerceptualLoss(never)(restored, clean, clean)
     loss.backward()
     assert loss == 0
     assert not restored.grad.any()
@@ -239,7 +242,7 @@ def test_damage_below_half_a_step_of_8_bits_is_none(share, counts):
     # One pixel differs; the restored picture is the damaged one with another pixel changed.
     target = flat(0.5)
     damaged, restored = target.clone(), target.clone()
-    damaged[0, 0, 0, 0] += share * HALF_A_STEP
+    damaged[0, 0, 0, 0] += share * 0.5 / 255
     restored[0, 0, 1, 1] = 0.6
     assert bool(PerceptualLoss(raw, weights=(1.0,))(restored, target, damaged) > 0) is counts
 

@@ -84,20 +84,20 @@ class PerceptualLoss:
         if not kept.any():
             return restored.sum() * 0
         with torch.no_grad():
-            to_target, to_damaged, *to_rivals = (
+            of_target, of_damaged, *of_rivals = (
                 self.features(p[kept]) for p in (target, damaged, *(r.pictures for r in rivals))
             )
         maps = self.features(restored[kept])
         if len(maps) != len(self.weights):
             raise ValueError(f"expected one weight per feature map, got {len(self.weights)} for {len(maps)} maps")
-        total = restored.new_zeros(len(maps[0]), dtype=torch.float32)
-        for i, (weight, own) in enumerate(zip(self.weights, maps, strict=True)):
-            away = 2 * distance(own, to_damaged[i])
-            for rival, of_rival in zip(rivals, to_rivals, strict=True):
-                away = away + rival.beta[kept] * distance(own, of_rival[i])
-            floor = (self.least * distance(to_damaged[i], to_target[i])).clamp_min(FLOOR)
-            total = total + weight * distance(own, to_target[i]) / torch.maximum(away, floor)
-        return total.sum() / len(restored)
+        total = restored.new_zeros(())
+        for i, weight in enumerate(self.weights):
+            away = 2 * distance(maps[i], of_damaged[i])
+            for rival, of_rival in zip(rivals, of_rivals, strict=True):
+                away = away + rival.beta[kept] * distance(maps[i], of_rival[i])
+            floor = (self.least * distance(of_damaged[i], of_target[i])).clamp_min(FLOOR)
+            total = total + weight * (distance(maps[i], of_target[i]) / torch.maximum(away, floor)).sum()
+        return total / len(restored)
 
 
 def distance(a: Tensor, b: Tensor) -> Tensor:
