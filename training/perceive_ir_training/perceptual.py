@@ -194,7 +194,7 @@ def read_vgg(path: Path, wanted: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def psnr(pictures: Tensor, target: Tensor) -> Tensor:
     """PSNR of every sample in dB as it is shown, clipped to [0, 1]: (B, 3, H, W) -> (B,); 100 where equal."""
-    error = (pictures.float().clamp(0, 1) - target.float().clamp(0, 1)).square().flatten(1).mean(dim=1)
+    error = (pictures.float().clamp(0, 1) - target.clamp(0, 1)).square().flatten(1).mean(dim=1)
     return -10 * error.clamp_min(10 ** (-MOST_DECIBELS / 10)).log10()
 
 
