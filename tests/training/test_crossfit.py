@@ -39,6 +39,8 @@ from perceive_ir_training.sampling import OF_A_MICROSCOPE
 
 TINY = HalfConfig(net=CompactConfig((4, 4), (1, 1), (1,)), steps=3, batch=4, patch=32, learning_rate=3e-3)
 
+NONE: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+
 
 def random(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
@@ -127,7 +129,7 @@ def test_the_model_that_renders_a_picture_never_saw_it():
     log: list[str] = []
     pictures = make_pictures(log)
     seen_by: list[set[str]] = []
-    halves = Halves(TINY, (frozenset(), frozenset()))
+    halves = Halves(TINY, NONE)
     for model in halves.models:
         trained: set[str] = set()
         seen_by.append(trained)
@@ -167,7 +169,7 @@ def test_a_model_that_knows_a_picture_does_not_render_it(pictures, halves):
 
 
 def test_a_picture_is_rendered_by_the_model_of_the_other_fold():
-    halves = Halves(TINY, (frozenset(), frozenset()))
+    halves = Halves(TINY, NONE)
     with torch.no_grad():
         for fold, model in enumerate(halves.models):
             for parameter in model.parameters():
@@ -184,6 +186,7 @@ def test_a_picture_is_rendered_by_the_model_of_the_other_fold():
 
 
 def test_training_repeats_itself_and_leaves_the_random_numbers_alone(pictures, halves):
+    torch.manual_seed(123)
     state = torch.random.get_rng_state()
     again = make_halves(pictures, TINY)
     assert torch.equal(state, torch.random.get_rng_state())
@@ -191,19 +194,22 @@ def test_training_repeats_itself_and_leaves_the_random_numbers_alone(pictures, h
     for a, b in zip(halves.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     assert any(not torch.equal(a, c) for a, c in zip(halves.parameters(), other.parameters(), strict=True))
+    assert not torch.equal(Halves(TINY, NONE).models[0].leave.weight, Halves(TINY, NONE).models[1].leave.weight)
     first, second = (list(model.parameters()) for model in halves.models)
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not halves.training and not any(p.requires_grad for p in halves.parameters())
 
 
-def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures):
+def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures, monkeypatch):
     part = split(pictures)[0]
-    settings = replace(TINY, steps=40, learning_rate=2e-2)
-    model = Halves(settings, (frozenset(), frozenset())).models[0]
+    dark = replace(crossfit.SINGLE, weights={t: float(t == "lowlight") for t in TYPES})
+    monkeypatch.setattr(crossfit, "SINGLE", dark)
+    settings = replace(TINY, steps=40, learning_rate=2e-2, microscopy=0.0)
+    model = Halves(settings, NONE).models[0]
     damaged, clean = draw_pair(part, replace(settings, batch=32), random(9))
     before = l1_loss(model(damaged), clean).item()
     train_half(model, part, settings, random())
-    assert l1_loss(model(damaged), clean).item() / before < 0.97
+    assert l1_loss(model(damaged), clean).item() < 0.9 * before
 
 
 def test_a_restorer_learns_on_one_type_at_a_time(pictures, monkeypatch):
@@ -216,18 +222,19 @@ def test_a_restorer_learns_on_one_type_at_a_time(pictures, monkeypatch):
 
 
 def steps_of(pictures: Pictures, settings: HalfConfig, **options) -> int:
-    model = Halves(settings, (frozenset(), frozenset())).models[0]
+    model = Halves(settings, NONE).models[0]
     count = []
     model.register_forward_hook(lambda *_: count.append(1) and None)
     train_half(model, pictures, settings, random(), **options)
     return len(count)
 
 
-def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictures):
+def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictures, monkeypatch):
     assert steps_of(pictures, TINY) == 3
-    endless = replace(TINY, steps=10**6)
-    assert steps_of(pictures, endless, minutes=0) == 1
-    assert 1 <= steps_of(pictures, endless, minutes=0.002) < 10**4
+    assert steps_of(pictures, replace(TINY, steps=9), minutes=0) == 1
+    clock = iter(range(0, 6000, 60))
+    monkeypatch.setattr(crossfit.time, "monotonic", lambda: next(clock))  # a minute for each step
+    assert steps_of(pictures, replace(TINY, steps=9), minutes=4) == 4
 
 
 @pytest.mark.parametrize(
@@ -235,7 +242,6 @@ def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictu
     [
         {"steps": 0},
         {"batch": 0},
-        {"patch": 30},
         {"patch": 0},
         {"learning_rate": 0.0},
         {"learning_rate": float("inf")},
@@ -386,8 +392,16 @@ def test_grey_pictures_stay_grey_and_all_are_what_a_file_holds():
 
 
 def test_a_size_that_the_restorer_cannot_take_is_refused(pictures, halves):
-    with pytest.raises(ValueError, match=f"divisible by 4, got {18 + 2 * MARGIN}"):
-        triplets(halves, split(pictures)[0], 8, 18, random())
+    with pytest.raises(ValueError, match=rf"divisible by \d, got {17 + 2 * MARGIN}"):
+        triplets(halves, split(pictures)[0], 8, 17, random())
+    with pytest.raises(ValueError, match=r"divisible by \d, got 31"):
+        Halves(replace(TINY, patch=31), NONE)
+
+
+def test_the_restorers_have_a_network_by_default():
+    halves = Halves(HalfConfig(), NONE)
+    assert halves.render(torch.rand(1, 3, 48, 64), 0).shape == (1, 3, 48, 64)
+    assert sum(p.numel() for p in halves.parameters()) < 300_000
 
 
 def test_the_share_that_was_removed_is_what_the_hand_computes():

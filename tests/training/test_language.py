@@ -114,6 +114,9 @@ def test_captions_repeat_with_their_generator_and_vary_widely():
     assert many(severities) == many(severities)
     assert many(severities) != [caption(severities, random(1)) for _ in range(60)]
     assert len(set(many(severities))) > 50
+    assert (
+        len({text.find("haz") < text.find("noi") for text in many(severities) if "haz" in text and "noi" in text}) == 2
+    )
     assert captions_of(severities.expand(3, -1), random()) == many(severities, 3)
 
 

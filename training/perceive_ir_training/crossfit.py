@@ -44,7 +44,7 @@ MARGIN = 16
 class HalfConfig:
     """The network of both restorers, and how each is trained."""
 
-    net: CompactConfig = field(default_factory=lambda: CompactConfig((16, 32, 48), (1, 1, 1), (1, 1)))
+    net: CompactConfig = field(default_factory=lambda: CompactConfig((8, 16, 32, 48), (1, 1, 1, 1), (1, 1, 1)))
     steps: int = 20_000
     batch: int = 8
     patch: int = 128
@@ -64,7 +64,6 @@ class HalfConfig:
             raise ValueError(f"expected microscopy in 0..1, got {self.microscopy}")
         if self.seed < 0:
             raise ValueError(f"expected seed >= 0, got {self.seed}")
-        stride_of(self.net, self.patch)
 
 
 class Qualities(NamedTuple):
@@ -126,6 +125,13 @@ class Halves(nn.Module):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
             self.models = nn.ModuleList(Compact(settings.net) for _ in range(2))
+        self.refuse_unfit(settings.patch)
+
+    def refuse_unfit(self, side: int) -> None:
+        """Refuse pictures of a side that the network cannot take."""
+        multiple = cast(Compact, self.models[0]).size_needs.multiple_of
+        if side % multiple:
+            raise ValueError(f"expected pictures whose side is divisible by {multiple}, got {side}")
 
     def fold_for(self, pictures: Pictures) -> int:
         """Return the fold that the pictures belong to; the model of the other fold must never have seen one."""
@@ -155,7 +161,7 @@ def make_halves(
     folds = split(pictures)
     halves = Halves(settings, (names_of(folds[0]), names_of(folds[1]))).to(device)
     for fold, part in enumerate(folds):
-        train_half(halves.models[fold], part, settings, np.random.default_rng([settings.seed, fold]), minutes=minutes)
+        train_half(halves.models[fold], part, settings, np.random.default_rng(settings.seed), minutes=minutes)
     return halves.eval().requires_grad_(False)
 
 
@@ -192,14 +198,6 @@ def draw_pair(pictures: Pictures, settings: HalfConfig, random: np.random.Genera
     severities = draw_severities(crops.microscopy, SINGLE, random)
     damaged = draw_mixture(crops, severities, random).apply(crops.pixels, torch.from_numpy(severities))
     return damaged, crops.pixels
-
-
-def stride_of(net: CompactConfig, side: int) -> int:
-    """Return what sides must be divisible by; this one must be."""
-    stride: int = net.finest * 2 ** (len(net.widths) - 1)
-    if side % stride:
-        raise ValueError(f"expected pictures whose side is divisible by {stride}, got {side}")
-    return stride
 
 
 # ---- their file
@@ -291,7 +289,7 @@ def triplets(
     """
     fold = halves.fold_for(pictures)
     side = size + 2 * MARGIN
-    stride_of(halves.settings.net, side)
+    halves.refuse_unfit(side)
     tasks = balanced_tasks(count, random)
     crops = draw_scenes(pictures, tasks, side, microscopy, random)
     severities = np.zeros((count, len(TYPES)), np.float32)
