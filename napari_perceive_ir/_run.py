@@ -118,4 +118,4 @@ def shown_severity(recipe: Recipe, seen: Perception) -> float | None:
 
     if recipe.severity != "auto" or len(recipe.tasks) != 1:
         return None
-    return seen.likely[type_of(recipe.tasks[0])]
+    return seen.severities[type_of(recipe.tasks[0])]

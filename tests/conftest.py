@@ -22,7 +22,7 @@ settings.load_profile("busy machines")
 MakeSystem = Callable[..., "System"]
 
 TINY = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
-NARROW = {"widths": (6, 6, 8)}
+NARROW = {"widths": (6, 6, 8, 8)}
 """As deep as the compact network that is shipped, so that it sees as far."""
 TINY_RESTORMER = {"widths": (8, 8, 16, 16), "blocks": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "refinement": 1}
 TINY_TOWER = {"widths": (4, 4, 8, 8)}

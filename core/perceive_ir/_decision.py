@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceive_ir._perception import PRESENT, Perception, QualityMap
 from perceive_ir._recipe import Recipe
-from perceive_ir._vocabulary import TIERS, TYPES, type_of
+from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES, type_of
 
 AS_PERCEIVED = 0.5
 """Severity that, with task "auto", leaves the perceived condition as it is."""
@@ -43,18 +43,23 @@ class Decision:
 def decide(recipe: Recipe, seen: Perception) -> Decision:
     """Find the condition of a whole picture."""
     if recipe.tasks:
-        return Decision(chosen(recipe, seen.likely))
+        return Decision(chosen(recipe, seen.severities))
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
     if seen.tier == "high":
         return Decision(dict.fromkeys(TYPES, 0.0), "unchanged: the picture is perceived as of high quality")
     if seen.unknown:
-        gently = {t: min(1.0, s * seen.types[t] * GENTLE * factor) for t, s in seen.severities.items()}
+        gently = {t: min(1.0, s * seen.types[t] * gentle(t) * factor) for t, s in seen.severities.items()}
         return Decision(gently, "damage of no known type: restored gently")
     return Decision({t: min(1.0, s * factor) for t, s in seen.condition.items()})
 
 
+def gentle(kind: str) -> float:
+    """Share of the expected severity of a type where the damage is of no known type; light and contrast are left."""
+    return 0.0 if kind in TONAL_TYPES else GENTLE
+
+
 def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
-    """Condition for chosen tasks: the given severity, or the one found."""
+    """Condition for chosen tasks: the given severity, or as it is read, which says how much if at all."""
     types = {type_of(task) for task in recipe.tasks}
     fixed = recipe.severity
     return {t: (severities[t] if fixed == "auto" else fixed) if t in types else 0.0 for t in TYPES}
@@ -69,7 +74,8 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
         return np.where(chosen_types[:, None, None], read, 0).astype(np.float32)
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
     unknown = (qmap.types < PRESENT).all(axis=0)
-    condition = np.where(unknown, qmap.severities * qmap.types * GENTLE, qmap.condition)
+    shares = np.array([gentle(t) for t in TYPES], np.float32)[:, None, None]
+    condition = np.where(unknown, qmap.severities * qmap.types * shares, qmap.condition)
     good = qmap.probabilities.argmax(axis=0) == TIERS.index("high")
     return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 

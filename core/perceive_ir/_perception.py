@@ -73,11 +73,6 @@ class Perception:
         return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
 
     @property
-    def likely(self) -> dict[str, float]:
-        """Severity that a chosen task takes: as read once its type counts as present, less in doubt."""
-        return {t: s * min(1.0, self.types[t] / PRESENT) for t, s in self.severities.items()}
-
-    @property
     def unknown(self) -> bool:
         """Whether the picture looks damaged, but by no known type."""
         return self.tier != "high" and not self.present

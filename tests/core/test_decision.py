@@ -19,6 +19,7 @@ from perceive_ir._decision import (
     tier_weights,
 )
 from perceive_ir._recipe import make_recipe
+from perceive_ir._vocabulary import TONAL_TYPES
 
 TIER = {"low": (0.7, 0.2, 0.1), "medium": (0.2, 0.7, 0.1), "high": (0.1, 0.2, 0.7)}
 READ = {t: 0.2 + 0.05 * n for n, t in enumerate(TYPES)}
@@ -49,20 +50,20 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
         ({}, "medium", ("haze",), only(haze=0.25)),
         ({}, "high", ("noise",), only()),
         ({}, "high", (), only()),
-        ({}, "low", (), {t: 0.5 * 0.2 * s for t, s in READ.items()}),
+        ({}, "low", (), {t: 0.5 * 0.2 * s * (t not in TONAL_TYPES) for t, s in READ.items()}),
         ({"severity": 0.5}, "low", ("noise",), only(noise=0.2)),
         ({"severity": 0.25}, "low", ("noise",), only(noise=0.1)),
         ({"severity": 1}, "low", ("noise",), only(noise=0.4)),
         ({"severity": 0}, "low", ("noise",), only()),
         ({"severity": 1}, "low", ("lowres",), only(lowres=1.0)),
-        ({"severity": 1}, "low", (), {t: 0.2 * s for t, s in READ.items()}),
+        ({"severity": 1}, "low", (), {t: 0.2 * s * (t not in TONAL_TYPES) for t, s in READ.items()}),
         ({"severity": 1}, "high", ("noise",), only()),
         ({"task": "denoise"}, "low", ("noise",), only(noise=0.2)),
-        ({"task": "denoise"}, "low", ("rain",), only(noise=0.2 * 0.4)),
-        ({"task": "denoise"}, "high", (), only(noise=0.2 * 0.4)),
+        ({"task": "denoise"}, "low", ("rain",), only(noise=0.2)),
+        ({"task": "denoise"}, "high", (), only(noise=0.2)),
         ({"task": "denoise", "severity": 0.9}, "high", (), only(noise=0.9)),
         ({"task": "derain", "severity": 0}, "low", ("rain",), only()),
-        ({"task": ["denoise", "deblur"]}, "low", ("blur",), only(noise=0.2 * 0.4, blur=0.4)),
+        ({"task": ["denoise", "deblur"]}, "low", ("blur",), only(noise=0.2, blur=0.4)),
         ({"task": ["sharpen", "brighten"], "severity": 0.6}, "low", (), only(lowres=0.6, lowlight=0.6)),
     ],
 )
@@ -88,7 +89,7 @@ def test_every_task_speaks_to_the_type_that_it_undoes(task):
 
 def test_regions_are_treated_as_pictures_of_their_own():
     cells = [("low", ("noise", "lowres")), ("high", ("noise",)), ("medium", ()), ("low", ("haze", "rain"))]
-    for fields in ({}, {"severity": 1}, {"severity": 0.1}, {"task": "deblur"}, {"task": "deblur", "severity": 0.9}):
+    for fields in ({}, {"severity": 1}, {"severity": 0.1}, {"task": "deblur", "severity": 0.9}):
         recipe = make_recipe(handling="region", **fields)
         condition = region_condition(recipe, qmap(*cells))
         assert condition.shape == (len(TYPES), 1, 4)
@@ -96,6 +97,13 @@ def test_regions_are_treated_as_pictures_of_their_own():
         for n, (tier, present) in enumerate(cells):
             expected = decide(make_recipe(**fields), seen(tier, *present)).condition
             np.testing.assert_allclose(condition[:, 0, n], list(expected.values()), rtol=1e-6, atol=1e-7)
+
+
+def test_a_chosen_task_acts_less_in_regions_where_its_type_is_in_doubt():
+    condition = region_condition(make_recipe(handling="region", task="denoise"), qmap(("low", ("noise",)), ("low", ())))
+    noise = condition[TYPES.index("noise"), 0]
+    assert noise.tolist() == pytest.approx([0.2, 0.2 * 0.2 / 0.5])
+    assert condition.sum() == noise.sum()
 
 
 def test_each_label_asks_for_its_own_and_unpainted_places_for_nothing():

@@ -205,7 +205,7 @@ def test_a_map_of_conditions_fits_its_tiles_whatever_sizes_the_network_takes(fak
 def test_a_plane_of_a_stack_gives_the_same_alone_with_the_perception_of_the_stack(tiny_model):
     stack = picture(3, 60, 70) * np.array([1, 3, 0.3], np.float32)[:, None, None]
     seen = tiny_model.perceive(stack, "ZYX")
-    for fields in ({"tile": 16, "overlap": 8}, {}, {"handling": "region", "task": "auto"}):
+    for fields in ({"tile": 16, "overlap": 8}, {}, {"handling": "region", "severity": "auto"}):
         fields = {**DENOISE, **fields}
         whole = tiny_model.restore(stack, axes="ZYX", perception=seen, **fields).image
         assert not np.array_equal(whole, stack)

@@ -28,11 +28,9 @@ from perceive_ir.networks.tower import TowerConfig
 
 BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
-DEEP = CompactConfig(widths=(4, 4, 6))
-FULL = CompactConfig((4, 4, 6), (1, 1, 2), (1, 1), finest=1)
+DEEP = CompactConfig((4, 4, 6), (1, 2, 3), (2, 2))
 NETS = [
     lambda: Compact(SMALL),
-    lambda: Compact(FULL),
     lambda: Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1)),
 ]
 
@@ -325,7 +323,7 @@ def test_a_guide_is_called_at_the_latent_first_and_then_at_each_finer_level():
     assert dict(calls) == dict(net.guided_channels)
 
 
-@pytest.mark.parametrize("config", [SMALL, DEEP, CompactConfig((4, 4), (2, 1), (3,)), FULL])
+@pytest.mark.parametrize("config", [SMALL, DEEP, CompactConfig((4, 4), (2, 1), (3,))])
 def test_compact_sees_as_far_as_it_says_and_hardly_less(config):
     net = Compact(config)
     for parameter in net.parameters():  # no cancelling and no dead ReLU: every path counts
@@ -419,7 +417,7 @@ def test_a_window_as_large_as_the_picture_is_the_picture():
         (lambda: SystemConfig("restormer", {"refinement": True}), "a whole number for 'refinement' .* got True"),
         (lambda: SystemConfig.from_dict({"semantics": 1}), "true or false for 'semantics' .* got 1"),
         (lambda: CompactConfig(widths=(4, 4)), r"one encoder entry per width .* widths \(4, 4\)"),
-        (lambda: CompactConfig(encoder_blocks=(1, 1, 0)), r"latent blocks of 1 or more, got .*\(1, 1, 0\)"),
+        (lambda: CompactConfig(encoder_blocks=(1, 1, 1, 0)), r"latent blocks of 1 or more, got .*\(1, 1, 1, 0\)"),
         (lambda: RestormerConfig(heads=(1, 2)), "as many widths, blocks and heads"),
         (lambda: RestormerConfig(widths=(8, 16), blocks=(1, 1), heads=(1, 3)), "divisible .* heads"),
         (lambda: Guidance({1: 4, 2: 4}, 8, (3,)), "2 levels and only 1"),
@@ -431,7 +429,7 @@ def test_sizes_that_do_not_fit_are_refused_where_they_are_given(make, words):
 
 
 def test_a_config_written_out_names_every_size_so_that_later_defaults_do_not_matter():
-    config = SystemConfig(sizes={"widths": [4, 4, 8]}).to_dict()
-    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks", "finest"}
+    config = SystemConfig(sizes={"widths": [4, 4, 8, 8]}).to_dict()
+    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks"}
     assert config["tower"]["widths"]
     assert SystemConfig.from_dict(config).to_dict() == config

@@ -404,7 +404,7 @@ def test_a_configuration_that_is_not_there_is_refused_with_those_that_are(tmp_pa
 
 def test_a_configuration_says_only_what_differs():
     assert parse({}) == TrainConfig()
-    config = parse({"seed": 3, "restorer": {"steps": 5}, "model": {"sizes": {"widths": [4, 4, 8]}}})
+    config = parse({"seed": 3, "restorer": {"steps": 5}, "model": {"sizes": {"widths": [4, 4, 8, 8]}}})
     assert (config.seed, config.restorer.steps, config.perceiver) == (3, 5, StageConfig())
 
 
@@ -420,7 +420,6 @@ def test_a_configuration_says_only_what_differs():
         "[restorer]\nlast_patch = 40",
         "[restorer]\nlast_patch = -16",
         "[restorer]\nlast_share = 1.5",
-        "[model.sizes]\nfinest = 3",
         "[mix.weights]\nnoise = -1",
         "[mix.weights]\nnoise = 'much'",
         "[perceiver]\nlearning_rate = -1",
