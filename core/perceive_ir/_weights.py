@@ -58,9 +58,7 @@ def save_system(path: str | Path, system: System, card: Card, *, half: bool = Tr
         if not name.endswith("num_batches_tracked")
     }
     about = {"format": FORMAT, "config": json.dumps(system.config.to_dict()), "card": card_text(card)}
-    digest = digest_of(tensors, about)
-    write_atomically(Path(path), save(tensors, {**about, "digest": digest}))
-    return digest
+    return write_signed(Path(path), tensors, about)
 
 
 def halved(name: str, tensor: Tensor) -> Tensor:
@@ -77,15 +75,13 @@ def load_system(path: str | Path) -> tuple[System, Card]:
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"no weights file at {path}; `perceive-ir models` lists what is there")
-    tensors, about = read_tensors(path)
-    digest = about.pop("digest", "")
-    if about.get("format") != FORMAT:
-        raise WeightsError(
-            f"{path} is not a weights file of this project (format {about.get('format')!r}, not {FORMAT}); "
-            "`perceive-ir models` lists those that are"
-        )
-    if digest != digest_of(tensors, about):
-        raise WeightsError(f"{path} was changed after it was written (its digest does not match); get it again")
+    tensors, about, digest = read_signed(
+        path,
+        FORMAT,
+        "is not a weights file of this project",
+        "`perceive-ir models` lists those that are",
+        "get it again",
+    )
     try:
         # Not on the meta device: that would import a compiler, at a second's cost.
         with torch.random.fork_rng(devices=[]):
@@ -94,6 +90,38 @@ def load_system(path: str | Path) -> tuple[System, Card]:
     except (ValueError, TypeError, KeyError, RuntimeError) as error:
         raise WeightsError(f"{path} describes a model that this version cannot build ({error}); {OTHER}") from error
     return fill(system, tensors, path), card
+
+
+def write_signed(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, str]) -> str:
+    """Write tensors on the CPU and metadata with their digest, at once or not at all; return the digest."""
+    digest = digest_of(tensors, about)
+    write_atomically(path, save(dict(tensors), {**about, "digest": digest}))
+    return digest
+
+
+def read_signed(
+    path: Path, kind: str, refusal: str, instead: str, again: str
+) -> tuple[dict[str, Tensor], dict[str, str], str]:
+    """Read what `write_signed` wrote: tensors, metadata and digest.
+
+    Parameters
+    ----------
+    path
+        The file.
+    kind
+        The ``format`` that its metadata must name.
+    refusal, instead
+        What is said of a file of another format, and its remedy.
+    again
+        The remedy for a file that was changed.
+    """
+    tensors, about = read_tensors(path)
+    digest = about.pop("digest", "")
+    if about.get("format") != kind:
+        raise WeightsError(f"{path} {refusal} (format {about.get('format')!r}, not {kind}); {instead}")
+    if digest != digest_of(tensors, about):
+        raise WeightsError(f"{path} was changed after it was written (its digest does not match); {again}")
+    return tensors, about, digest
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
-from perceive_ir._weights import digest_of, read_tensors, write_atomically
+from perceive_ir._weights import read_signed, write_signed
 
 FORMAT = "perceive-ir-training-1"
 REMEDY = "delete it, or start anew with --init-from"
@@ -52,7 +51,7 @@ def save_checkpoint(path: Path, learner: Learner, position: Position) -> None:
     tensors |= {f"extra.{name}": t for name, t in learner.extra.items()}
     plain = {name: t.detach().cpu().contiguous().clone() for name, t in tensors.items()}
     about = {"format": FORMAT, "position": json.dumps(asdict(position))}
-    write_atomically(path, save(plain, {**about, "digest": digest_of(plain, about)}))
+    write_signed(path, plain, about)
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Position]:
@@ -61,12 +60,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Position]:
         raise WeightsError(
             f"no training to resume at {path.parent}; expected {path.name} there, start it without --resume"
         )
-    tensors, about = read_tensors(path)
-    digest = about.pop("digest", "")
-    if about.get("format") != FORMAT:
-        raise WeightsError(f"{path} is not a checkpoint of this version; {REMEDY}")
-    if digest != digest_of(tensors, about):
-        raise WeightsError(f"{path} was changed after it was written (its digest does not match); {REMEDY}")
+    tensors, about, _ = read_signed(path, FORMAT, "is not a checkpoint of this version", REMEDY, REMEDY)
     return tensors, Position(**json.loads(about["position"]))
 
 

@@ -19,12 +19,11 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
 from perceive_ir._vocabulary import TYPES
-from perceive_ir._weights import digest_of, fill, read_tensors, write_atomically
+from perceive_ir._weights import fill, read_signed, write_signed
 from perceive_ir.networks import Compact, CompactConfig
 from perceive_ir.networks.system import from_known_keys
 from perceive_ir_training.config import MixConfig
@@ -231,18 +230,14 @@ def save_halves(path: str | Path, halves: Halves) -> None:
         "settings": json.dumps(asdict(halves.settings)),
         "seen": json.dumps([sorted(names) for names in halves.seen]),
     }
-    write_atomically(Path(path), save(tensors, {**about, "digest": digest_of(tensors, about)}))
+    write_signed(Path(path), tensors, about)
 
 
 def load_halves(path: str | Path) -> Halves:
     """Read both restorers, frozen and in evaluation mode on the CPU."""
     path = Path(path)
-    tensors, about = read_tensors(path)
-    digest = about.pop("digest", "")
-    if about.get("format") != FORMAT:
-        raise WeightsError(f"{path} holds no halves of this project; delete it or give another path")
-    if digest != digest_of(tensors, about):
-        raise WeightsError(f"{path} was changed after it was written (its digest does not match); delete it")
+    other = "delete it or give another path"
+    tensors, about, _ = read_signed(path, FORMAT, "holds no halves of this project", other, "delete it")
     try:
         settings = settings_from(json.loads(about["settings"]))
         first, second = (frozenset(names) for names in json.loads(about["seen"]))

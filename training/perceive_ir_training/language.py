@@ -13,11 +13,10 @@ import torch
 import torch.nn.functional as F
 from open_clip import SimpleTokenizer
 from open_clip.transformer import TextTransformer
-from safetensors.torch import save
 from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
-from perceive_ir._weights import digest_of, fill, read_tensors, write_atomically
+from perceive_ir._weights import fill, read_signed, write_signed
 from perceive_ir.networks.system import from_known_keys
 
 FORMAT = "perceive-ir-text-1"
@@ -188,18 +187,14 @@ def save_text_tower(path: str | Path, tower: TextTower) -> None:
     """Write a text tower as safetensors with its config, at once or not at all."""
     tensors = {name: t.detach().cpu().contiguous() for name, t in tower.state_dict().items()}
     about = {"format": FORMAT, "config": json.dumps(asdict(tower.config))}
-    write_atomically(Path(path), save(tensors, {**about, "digest": digest_of(tensors, about)}))
+    write_signed(Path(path), tensors, about)
 
 
 def load_text_tower(path: str | Path) -> TextTower:
     """Read a text tower, frozen and in evaluation mode on the CPU."""
     path = Path(path)
-    tensors, about = read_tensors(path)
-    digest = about.pop("digest", "")
-    if about.get("format") != FORMAT:
-        raise WeightsError(f"{path} is not a text tower of this project; give the one that its training wrote")
-    if digest != digest_of(tensors, about):
-        raise WeightsError(f"{path} was changed after it was written (its digest does not match); train it again")
+    other = "give the one that its training wrote"
+    tensors, about, _ = read_signed(path, FORMAT, "is not a text tower of this project", other, "train it again")
     try:
         config = from_known_keys(TextConfig, json.loads(about["config"]))
     except (ValueError, KeyError) as error:
