@@ -64,7 +64,8 @@ def enliven(system: System) -> System:
         for parameter in system.restorer.parameters():
             if not parameter.any():
                 nn.init.normal_(parameter, std=0.5 / parameter[0].numel() ** 0.5)
-        nn.init.normal_(system.restorer.backbone.leave.weight, std=0.01)
+        for network in getattr(system.restorer, "members", [system.restorer]):
+            nn.init.normal_(network.backbone.leave.weight, std=0.01)
         # Readings of random features all lie in the middle; these spread over present and absent, low and high.
         nn.init.normal_(system.perceiver.cfe.type_head.weight, std=0.5)
         nn.init.normal_(system.perceiver.cfe.severity_head.weight, std=0.5)

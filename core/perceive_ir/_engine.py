@@ -237,7 +237,7 @@ class Restorer:
         with torch.inference_mode(), without_denormals():
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == torch.bfloat16):
                 restored = self.system.restorer(images, signals)
-            change: Tensor = restored.float().sub_(images)
+            change: Tensor = restored.float() - images  # not in place: a chain may hand back its input itself
             return change
 
     def conditions(self, job: Job) -> Callable[[list[tuple[int, Tile]], Output], Signals]:

@@ -1,5 +1,7 @@
 """Networks start from nothing changed, see no farther than they say, and compute what the papers write."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -144,6 +146,72 @@ def test_a_half_open_gate_applies_half_of_the_residual(tiny_system):
     full = tiny_system.restorer.backbone(x, tiny_system.restorer.guide(Signals(condition)))
     half = tiny_system.restorer(x, Signals(condition))
     torch.testing.assert_close(half, x + 0.5 * (full - x))
+
+
+# ---- specialists
+
+CHAIN = {"groups": ("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight")}
+
+
+def test_a_chain_of_specialists_undoes_group_after_group_and_tells_each_of_its_own_types(make_system):
+    chain = make_system(**CHAIN).restorer
+    x, noise, haze = picture(2), told(2, noise=0.4), told(2, haze=0.7)
+    between = chain.members[0](x, Signals(noise))
+    expected = chain.members[2](between, Signals(haze))
+    assert (expected - between).abs().max() > 1e-3
+    assert torch.equal(chain(x, Signals(noise + haze)), expected)
+
+
+def test_a_specialist_whose_types_are_absent_is_not_even_asked(make_system):
+    chain = make_system(**CHAIN).restorer
+    asked = []
+    for number, member in enumerate(chain.members):
+        member.register_forward_pre_hook(lambda *_, n=number: asked.append(n))
+    chain(picture(), Signals(told(rain=0.5, blur=0.2)))
+    chain(picture(), Signals(told(jpeg=0.5, lowlight=0.2)))
+    assert asked == [1, 0, 2]
+
+
+def test_a_chain_that_is_told_nothing_returns_its_input(make_system):
+    system = make_system(**CHAIN)
+    assert torch.equal(system.restorer(picture(2), Signals(told(2))), picture(2))
+    assert torch.equal(system.restorer(picture(), Signals(as_map(told(), 4, 6), semantics(system))), picture())
+
+
+def test_a_chain_takes_the_condition_as_a_map(make_system):
+    system = make_system(**CHAIN)
+    condition, known = told(2, noise=0.5, haze=0.3), semantics(system)
+    vector = system.restorer(picture(2), Signals(condition, known))
+    mapped = system.restorer(picture(2), Signals(as_map(condition, 4, 6), known))
+    torch.testing.assert_close(mapped, vector, rtol=0, atol=2e-6)
+
+
+def test_a_chain_sees_as_far_as_all_its_members(make_system):
+    chain = make_system(**CHAIN).restorer
+    condition = Signals(told(noise=1.0, rain=1.0, haze=1.0))
+    assert chain.reach == 3 * chain.members[0].reach
+    side = 2 * chain.reach + 64
+    x = torch.rand(1, 3, 16, side // 8 * 8)
+    changed = x.clone()
+    changed[..., :8] = 1 - changed[..., :8]
+    difference = (chain(changed, condition) - chain(x, condition)).abs().amax((0, 1, 2))
+    assert difference[7 + chain.members[0].reach + 1 :].any(), "one member's reach is not enough"
+    assert not difference[8 + chain.reach :].any()
+
+
+@pytest.mark.parametrize("groups", [("noise+jpeg",), ("+".join(TYPES), "noise"), ("noise+dust",), ()])
+def test_groups_that_do_not_share_out_the_types_are_refused(groups):
+    with pytest.raises(ValueError, match="exactly one of groups, got"):
+        SystemConfig(groups=groups)
+
+
+def test_the_gain_of_a_compact_network_scales_its_input():
+    net = Compact(replace(SMALL, gain=True))
+    with torch.no_grad():
+        net.leave.weight.zero_()
+        net.leave.bias.copy_(torch.tensor([0.5, 0.0, -1.0, 0.0, 0.25, 0.125]))
+    scaled = picture() * torch.tensor([1.5, 1.0, 0.0])[:, None, None] + torch.tensor([0, 0.25, 0.125])[:, None, None]
+    torch.testing.assert_close(net(picture()), scaled)
 
 
 # ---- shapes and formulas
@@ -430,6 +498,6 @@ def test_sizes_that_do_not_fit_are_refused_where_they_are_given(make, words):
 
 def test_a_config_written_out_names_every_size_so_that_later_defaults_do_not_matter():
     config = SystemConfig(sizes={"widths": [4, 4, 8, 8]}).to_dict()
-    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks"}
+    assert set(config["sizes"]) == {"widths", "encoder_blocks", "decoder_blocks", "gain"}
     assert config["tower"]["widths"]
     assert SystemConfig.from_dict(config).to_dict() == config

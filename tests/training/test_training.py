@@ -255,6 +255,65 @@ def test_told_roughly_errs_by_no_more_than_said_in_half_of_the_samples():
     assert not told[true == 0].any()
 
 
+WEATHER = ("rain", "snow")
+
+
+def test_a_restorer_of_a_group_sees_its_types_first_and_others_beside_them():
+    true = draw_severities(np.zeros(600, bool), MixConfig(clean=0, several=0.5), random(), WEATHER)
+    mine = np.array([t in WEATHER for t in TYPES])
+    assert (true[:, mine] > 0).any(axis=1).all()
+    assert np.mean((true[:, ~mine] > 0).any(axis=1)) == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_restorer_of_a_group_is_told_of_its_types_alone_and_the_others_remain():
+    true = truth(600, several=0.8)
+    mine = np.array([t in WEATHER for t in TYPES])
+    told, remaining = tell(true, MixConfig(told_less=0, told_wrong=0, told_roughly=0), random(), WEATHER)
+    assert np.array_equal(told, true * mine)
+    assert np.array_equal(remaining, true * ~mine)
+    told, remaining = tell(true, MixConfig(told_less=0.5, told_wrong=0.5, told_roughly=0.2), random(), WEATHER)
+    assert not told[:, ~mine].any()
+    assert np.array_equal(remaining[:, ~mine], true[:, ~mine])
+    assert (told[:, mine] > true[:, mine]).any()
+    assert (remaining[:, mine] > 0).any()
+
+
+def test_what_is_perceived_of_other_groups_is_not_told(pictures_folder):
+    mix = MixConfig(clean=0, several=1.0, perceived=1.0)
+    batch = draw_batch(
+        load_pictures(pictures_folder), 40, 32, mix, random(), own=WEATHER, read=lambda x: torch.ones(len(x), 8)
+    )
+    mine = torch.tensor([t in WEATHER for t in TYPES])
+    assert batch.told[:, mine].eq(1).all()
+    assert not batch.told[:, ~mine].any()
+    others = (batch.true[:, ~mine] > 0).any(dim=1)
+    assert (batch.target[others] - batch.clean[others]).abs().amax((1, 2, 3)).min() > 0
+    assert torch.equal(batch.target[~others], batch.clean[~others])
+
+
+def test_a_group_without_a_turn_stays_as_it_is(pictures_folder, tmp_path):
+    groups = ("noise+jpeg", "blur+lowres", "rain+snow", "haze+lowlight")
+    turns = dict(zip(groups, (0.0, 1.0, 0.0, 2.0), strict=True))
+    config = replace(TINY, model=replace(TINY.model, groups=groups), mix=MixConfig(clean=0.0, turns=turns))
+    torch.manual_seed(config.seed)
+    before = System(config.model).state_dict()
+    run("restorer", pictures_folder, tmp_path, replace(config, restorer=replace(BRIEF, steps=12)))
+    after = load_system(tmp_path / "weights.safetensors")[0].state_dict()
+    changed = {
+        int(name.split(".")[2])
+        for name in before
+        if name.startswith("restorer.members") and not torch.allclose(before[name], after[name], atol=1e-3)
+    }
+    assert changed == {1, 3}
+
+
+def test_turns_of_groups_that_do_not_exist_are_refused():
+    with pytest.raises(ValueError, match=r"unknown group 'noise' in mix\.turns; known groups: noise\+haze"):
+        replace(TINY, mix=MixConfig(turns={"noise": 1.0}))
+    with pytest.raises(ValueError, match=r"at least one of mix\.turns > 0"):
+        replace(TINY, mix=MixConfig(turns={TINY.model.groups[0]: 0.0}))
+
+
 def test_a_batch_shows_what_it_says(pictures_folder):
     pictures = load_pictures(pictures_folder)
     batch = draw_batch(pictures, 40, 32, MixConfig(told_less=0.5, told_roughly=0), random())

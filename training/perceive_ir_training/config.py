@@ -150,6 +150,9 @@ class MixConfig:
     """Share of the restorer's samples that are told what the perceiver reads, as in automatic mode."""
     weights: Mapping[str, float] = field(default_factory=dict)
     """How often each type is drawn, relative to the others (default 1)."""
+    turns: Mapping[str, float] = field(default_factory=dict)
+    """How often the restorer of each of ``model.groups`` trains, relative to the others (default: the weights of its
+    types); 0 leaves it as it is."""
     sets: Mapping[str, float] = field(default_factory=dict)
     """Published sets under the data folder, and how often a pair of each is drawn, relative to the others."""
 
@@ -175,7 +178,7 @@ class MixConfig:
             raise ValueError(
                 f"expected told_less + told_wrong <= 1, got {self.told_less} + {self.told_wrong}; make one smaller"
             )
-        for table in ("weights", "sets"):
+        for table in ("weights", "turns", "sets"):
             for name, weight in getattr(self, table).items():
                 if not is_like(weight, 1.0) or not 0 <= weight < math.inf:
                     raise ValueError(f"expected a finite number >= 0 for {name!r} in mix.{table}, got {weight!r}")
@@ -205,6 +208,11 @@ class TrainConfig:
             raise ValueError(f"expected seed >= 0, got {self.seed}")
         if self.precision not in PRECISIONS:
             raise ValueError(f"expected precision out of {', '.join(PRECISIONS)}, got {self.precision!r}")
+        unknown = sorted(set(self.mix.turns) - set(self.model.groups))
+        if unknown:
+            raise ValueError(f"unknown group {unknown[0]!r} in mix.turns; known groups: {', '.join(self.model.groups)}")
+        if self.model.groups and not any(self.mix.turns.get(g, 1.0) for g in self.model.groups):
+            raise ValueError(f"expected at least one of mix.turns > 0, got {dict(self.mix.turns)}")
         if self.perceiver.batch < SMALLEST_PERCEIVER_BATCH:
             raise ValueError(
                 f"expected batch >= {SMALLEST_PERCEIVER_BATCH} in perceiver (two pairs of crops and a thumbnail), "

@@ -233,6 +233,7 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     pairs = (
         (found.config.backbone_config(), config.model.backbone_config()),
         (found.config.tower_config(), config.model.tower_config()),
+        (found.config.groups, config.model.groups),
     )
     for there, wanted in pairs:
         if there != wanted:

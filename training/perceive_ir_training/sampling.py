@@ -6,7 +6,7 @@ absent, or what the perceiver reads; the target is the picture with exactly that
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,7 @@ from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Crops, Pictures
 
 Severities = NDArray[np.float32]
+Types = Sequence[str]
 Read = Callable[[Tensor], Tensor]
 """Damaged pictures (B, 3, H, W) -> the severities that are perceived, 0 where a type is not (B, T)."""
 OF_A_MICROSCOPE = ("noise", "blur", "jpeg", "lowres")
@@ -37,27 +38,34 @@ class Batch:
     clean: Tensor
 
 
-def draw_severities(microscopy: NDArray[np.bool_], mix: MixConfig, random: np.random.Generator) -> Severities:
-    """Draw the true damage of each sample (N,): none, one type, or two to three.
+def draw_severities(
+    microscopy: NDArray[np.bool_], mix: MixConfig, random: np.random.Generator, own: Types = TYPES
+) -> Severities:
+    """Draw the true damage of each sample (N,): none, one type of ``own``, or with it one or two of all types.
 
     Clean pictures and first types are spread evenly over the batch: each is as frequent as its odds say in every
     batch, not only in the long run.
     """
-    odds = np.array([mix.weights.get(t, 1.0) for t in TYPES])
-    fewer = odds * [t in OF_A_MICROSCOPE for t in TYPES]
+    odds = odds_of(mix)
+    mine, seen = odds * [t in own for t in TYPES], np.array([t in OF_A_MICROSCOPE for t in TYPES])
     severities = np.zeros((len(microscopy), len(TYPES)), np.float32)
     clean = spread(len(microscopy), random) < mix.clean
     damaged = np.flatnonzero(~clean)
     for sample, place in zip(damaged, spread(len(damaged), random), strict=True):
         number = int(random.integers(2, 4)) if random.random() < mix.several else 1
-        chances = fewer if microscopy[sample] else odds
-        edges = np.cumsum(chances)
+        chances = odds * seen if microscopy[sample] else odds
+        edges = np.cumsum(mine * seen if microscopy[sample] else mine)
         if edges[-1] == 0:
             continue  # a micrograph, where no type that it can have is drawn
         first = int(np.searchsorted(edges, place * edges[-1], side="right"))
         types = [first, *draw_others(first, chances, number - 1, random)]
         severities[sample, types] = random.uniform(0.03, 1.0, len(types)) * (1.0 if number == 1 else 0.75)
     return severities
+
+
+def odds_of(mix: MixConfig) -> NDArray[np.float64]:
+    """How often each type is drawn, relative to the others."""
+    return np.array([mix.weights.get(t, 1.0) for t in TYPES])
 
 
 def spread(count: int, random: np.random.Generator) -> NDArray[np.float64]:
@@ -72,11 +80,15 @@ def draw_others(first: int, chances: NDArray[np.float64], number: int, random: n
     return random.choice(len(left), number, replace=False, p=left / left.sum()).tolist() if number else []
 
 
-def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple[Severities, Severities]:
-    """Decide what the restorer is told, and what damage must remain in the target."""
-    told, remaining = true.copy(), np.zeros_like(true)
+def tell(
+    true: Severities, mix: MixConfig, random: np.random.Generator, own: Types = TYPES
+) -> tuple[Severities, Severities]:
+    """Decide what a restorer of the types ``own`` is told, and what damage must remain in the target."""
+    mine = np.array([t in own for t in TYPES])
+    told, remaining = true * mine, true * ~mine
     for sample in range(len(true)):
-        present = np.flatnonzero(true[sample])
+        present = np.flatnonzero(told[sample])
+        absent = np.flatnonzero(mine & (true[sample] == 0))
         choice = random.random()
         less_often = mix.told_less if len(present) else 0.0
         if choice < less_often:
@@ -84,9 +96,8 @@ def tell(true: Severities, mix: MixConfig, random: np.random.Generator) -> tuple
             less = present if part else random.choice(present, random.integers(1, len(present)), replace=False)
             told[sample, less] *= part
             remaining[sample, less] = true[sample, less] * (1 - part)
-        elif choice < less_often + mix.told_wrong:
-            absent = int(random.choice(np.flatnonzero(true[sample] == 0)))
-            told[sample, absent] = random.uniform(0.1, 0.7)
+        elif choice < less_often + mix.told_wrong and len(absent):
+            told[sample, random.choice(absent)] = random.uniform(0.1, 0.7)
     errors = random.uniform(-mix.told_roughly, mix.told_roughly, told.shape) * (random.random((len(told), 1)) < 0.5)
     return (told * (1 + errors)).clip(0, 1).astype(np.float32), remaining
 
@@ -98,22 +109,24 @@ def draw_batch(
     mix: MixConfig,
     random: np.random.Generator,
     *,
+    own: Types = TYPES,
     read: Read | None = None,
     device: torch.device | str = "cpu",
 ) -> Batch:
-    """Draw clean crops, damage them, and make the target that belongs to what is told.
+    """Draw clean crops, damage them, and make the target that belongs to what a restorer of ``own`` is told.
 
     Where the restorer is told what the perceiver reads, damage that is not perceived remains in the target.
     """
     crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural)
-    severities = draw_severities(crops.microscopy, mix, random)
-    told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random))
+    severities = draw_severities(crops.microscopy, mix, random, own)
+    told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random, own))
     mixture = draw_mixture(crops, severities, random).to(device)
     clean, true = crops.pixels.to(device), torch.from_numpy(severities).to(device)
     damaged = mixture.apply(clean, true)
     perceived = torch.from_numpy(random.random(count) < mix.perceived).to(device)
     if read is not None and perceived.any():
-        told[perceived] = read(damaged[perceived])
+        mine = torch.tensor([t in own for t in TYPES], device=true.device)
+        told[perceived] = read(damaged[perceived]) * mine
         remaining[perceived] = torch.where(told > 0, 0, true)[perceived]
     target = mixture.apply(clean, remaining) if remaining.any() else clean
     return Batch(damaged, target, told, true, clean)

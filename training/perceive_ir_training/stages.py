@@ -34,7 +34,7 @@ from perceive_ir_training.perceptual import (
     rivals_of,
 )
 from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
-from perceive_ir_training.sampling import draw_batch, draw_mixture, draw_severities
+from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities, odds_of
 from perceive_ir_training.sources import Sources
 
 PROBE_PICTURES, PROBE_SIDE = 4, 96
@@ -217,6 +217,16 @@ class PromptsStage(Forgetful):
 # ---- stage 2
 
 
+def choose_group(config: TrainConfig, random: np.random.Generator) -> Types:
+    """Choose whose turn it is: the types of one group, as often as they are drawn, or as told."""
+    groups, odds = config.model.split_groups(), odds_of(config.mix)
+    if len(groups) == 1:
+        return groups[0]
+    drawn = [sum(odds[TYPES.index(t)] for t in group) for group in groups]
+    shares = np.array([config.mix.turns.get("+".join(g), n) for g, n in zip(groups, drawn, strict=True)])
+    return groups[int(random.choice(len(groups), p=shares / shares.sum()))]
+
+
 @dataclass(frozen=True)
 class RestorerBatch:
     """Damaged pictures, what is told of them, and what they are to become."""
@@ -263,13 +273,14 @@ class RestorerStage(Forgetful):
 
     def batch(self, step: int, size: int) -> RestorerBatch:
         config, random = self.setting.config, self.setting.random(2, step)
+        own = choose_group(config, random)
         paired = int((random.random(config.restorer.batch) < config.mix.paired).sum()) if config.mix.paired else 0
         semantics = config.model.semantics and random.random() >= config.mix.unguided
         parts = []
         if paired < config.restorer.batch:
             drawn = draw_batch(
                 self.setting.sources.at(step), config.restorer.batch - paired, size, config.mix, random,
-                read=self.read, device=self.setting.device,
+                own=own, read=self.read, device=self.setting.device,
             )  # fmt: skip
             parts.append((drawn.damaged, drawn.target, drawn.told, drawn.true))
         if paired:

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -23,6 +24,8 @@ class CompactConfig:
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 3)
     """Residual blocks per level; the last entry is the latent."""
     decoder_blocks: tuple[int, ...] = (1, 1, 1)
+    gain: bool = False
+    """Whether the residual also scales its input: ``a * image + b``, as haze and darkness ask for."""
 
     def __post_init__(self) -> None:
         if len(self.encoder_blocks) != len(self.widths) or len(self.decoder_blocks) != len(self.widths) - 1:
@@ -70,7 +73,7 @@ class Compact(nn.Module):
         self.down = nn.ModuleList(nn.Conv2d(widths[i], widths[i + 1], 2, stride=2) for i in range(depth - 1))
         self.up = nn.ModuleList(nn.Conv2d(widths[i + 1], 4 * widths[i], 1) for i in range(depth - 1))
         self.decoder = nn.ModuleList(blocks(w, n) for w, n in zip(widths[:-1], self.config.decoder_blocks, strict=True))
-        self.leave = nn.Conv2d(widths[0], 3, 3, padding=1)
+        self.leave = nn.Conv2d(widths[0], 6 if self.config.gain else 3, 3, padding=1)
         nn.init.normal_(self.leave.weight, std=0.01)
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
@@ -117,5 +120,8 @@ class Compact(nn.Module):
         for level in reversed(range(len(self.up))):
             x = F.pixel_shuffle(self.up[level](x), 2) + skips[level]
             x = self.decoder[level](guide(level + 1, x))
-        restored: Tensor = image + self.leave(x)
-        return restored
+        change: Tensor = self.leave(x)
+        if self.config.gain:
+            gain, offset = change.chunk(2, dim=1)
+            change = torch.addcmul(offset, gain, image)
+        return image + change

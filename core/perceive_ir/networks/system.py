@@ -13,6 +13,7 @@ from perceive_ir.networks.compact import Compact, CompactConfig
 from perceive_ir.networks.guidance import Signals
 from perceive_ir.networks.model import GuidedNet
 from perceive_ir.networks.restormer import Restormer, RestormerConfig
+from perceive_ir.networks.specialists import Specialists
 from perceive_ir.networks.tower import Perceiver, TowerConfig
 
 BackboneConfig = CompactConfig | RestormerConfig
@@ -34,13 +35,23 @@ class SystemConfig:
     """Fields of the image tower's config that differ from its defaults."""
     semantics: bool = True
     """Whether the restorer is guided by the tower's feature vectors, beside the condition."""
+    groups: tuple[str, ...] = ("+".join(TYPES),)
+    """Types that one restorer undoes, joined by +; several groups are undone one after the other, in this order."""
     types: tuple[str, ...] = TYPES
     tiers: tuple[str, ...] = TIERS
 
     def __post_init__(self) -> None:
         if self.backbone not in BACKBONES:
             raise ValueError(f"expected a backbone out of {', '.join(BACKBONES)}, got {self.backbone!r}")
+        if sorted(t for group in self.split_groups() for t in group) != sorted(self.types):
+            raise ValueError(
+                f"expected every one of {', '.join(self.types)} in exactly one of groups, got {list(self.groups)}"
+            )
         self.backbone_config(), self.tower_config()  # their mistakes too are told here
+
+    def split_groups(self) -> tuple[tuple[str, ...], ...]:
+        """Return the names of each group's types."""
+        return tuple(tuple(group.split("+")) for group in self.groups)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> SystemConfig:
@@ -72,14 +83,22 @@ class System(nn.Module):
     def __init__(self, config: SystemConfig | None = None) -> None:
         super().__init__()
         self.config = config or SystemConfig()
-        _, build = BACKBONES[self.config.backbone]
-        backbone, tower = build(self.config.backbone_config()), self.config.tower_config()
-        self.perceiver = Perceiver(tower)
-        self.restorer = GuidedNet(backbone, len(self.config.types), tower.semantics)
+        self.perceiver = Perceiver(self.config.tower_config())
+        self.restorer = build_restorer(self.config)
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
         restored: Tensor = self.restorer(image, signals)
         return restored
+
+
+def build_restorer(config: SystemConfig) -> GuidedNet | Specialists:
+    """Build one guided network, or one for each group of types."""
+    _, build = BACKBONES[config.backbone]
+    groups, semantics = config.split_groups(), config.tower_config().semantics
+    members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics) for _ in groups]
+    if len(members) == 1:
+        return members[0]
+    return Specialists(members, [[config.types.index(t) for t in group] for group in groups], len(config.types))
 
 
 def from_known_keys(kind: type[Any], values: Mapping[str, Any], where: str = "") -> Any:

@@ -1,0 +1,60 @@
+"""Several small restorers instead of one: each undoes a group of damage types, one after the other.
+
+Types that have little in common (noise and haze, say) hinder each other in a network this small. The groups stand in
+the order in which damage is undone; a group of which a picture shows nothing costs nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from perceive_ir.networks.guidance import Signals, SizeNeeds
+from perceive_ir.networks.model import GuidedNet
+
+
+class Specialists(nn.Module):
+    """A chain of guided networks, all of one shape; each is told of its own group of types alone."""
+
+    own: Tensor
+
+    def __init__(self, members: Sequence[GuidedNet], groups: Sequence[Sequence[int]], types: int) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+        own = torch.zeros(len(groups), types)
+        for number, group in enumerate(groups):
+            own[number, list(group)] = 1
+        self.register_buffer("own", own, persistent=False)
+
+    @property
+    def first(self) -> GuidedNet:
+        """One of the members, which all have the same shape."""
+        member = self.members[0]
+        assert isinstance(member, GuidedNet)
+        return member
+
+    @property
+    def size_needs(self) -> SizeNeeds:
+        """What every member needs of sizes."""
+        return self.first.size_needs
+
+    @property
+    def reach(self) -> int | None:
+        """How far the whole chain sees."""
+        reach = self.first.reach
+        return None if reach is None else reach * len(self.members)
+
+    @property
+    def bytes_per_pixel(self) -> float:
+        """Memory per pixel; the members work one after the other."""
+        return self.first.bytes_per_pixel
+
+    def forward(self, image: Tensor, signals: Signals) -> Tensor:
+        for member, own in zip(self.members, self.own, strict=True):
+            condition = signals.condition * own.view(1, -1, *[1] * (signals.condition.ndim - 2))
+            if bool(condition.any()):
+                image = member(image, replace(signals, condition=condition))
+        return image
