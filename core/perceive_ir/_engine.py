@@ -19,11 +19,12 @@ from torch import Tensor
 from perceive_ir import _decision as decision
 from perceive_ir._device import choose_device, choose_precision, memory_budget, without_denormals
 from perceive_ir._output import Job, Output, grouped, jobs
-from perceive_ir._perception import STRIDE, WINDOW, Perception, QualityMap, check_window, mirror, perceive, quality_map
+from perceive_ir._perception import MapStep, Perception, QualityMap, map_steps, mirror, perceive
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
 from perceive_ir._tiles import Tile, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._weights import Card
+from perceive_ir._windows import STRIDE, WINDOW, check_window
 from perceive_ir.images import (
     FILL_REACH,
     Layout,
@@ -90,12 +91,31 @@ class Restorer:
         stride: int = STRIDE,
     ) -> QualityMap:
         """Say what is wrong place by place, in windows of ``window`` pixels every ``stride`` pixels."""
+        *_, last = self.map_steps(image, axes, value_range, window=window, stride=stride)
+        assert last.map is not None
+        return last.map
+
+    def map_steps(
+        self,
+        image: Any,
+        axes: str = "auto",
+        value_range: str | tuple[float, float] = "auto",
+        *,
+        window: int = WINDOW,
+        stride: int = STRIDE,
+    ) -> Iterator[MapStep]:
+        """Map as `quality_map` does, but yield after every chunk; close the iterator to cancel."""
         array = check_array(image)
         layout = parse_layout(array.shape, axes)
         check_window(window, stride)
         limits = find_range(array, layout, value_range)
-        with without_denormals():
-            return quality_map(self.system.perceiver, array, layout, limits, self.device, window=window, stride=stride)
+        steps = map_steps(self.system.perceiver, array, layout, limits, self.device, window, stride)
+        while True:
+            with without_denormals():  # not while others wait for the next step
+                step = next(steps, None)
+            if step is None:
+                return
+            yield step
 
     def restore(
         self,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
+from perceive_ir._windows import check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
 from perceive_ir.networks import Perceiver, Reading, pool_windows
 
@@ -28,8 +30,6 @@ THUMBNAIL = 224
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
-WINDOW, STRIDE = 128, 32
-"""Side and step of the windows of a quality map, in pixels."""
 CHUNK = 768
 """A quality map is computed in chunks of this side."""
 
@@ -142,6 +142,15 @@ class QualityMap:
         height, width = self.shape
         large = values.repeat(self.stride, axis=-2).repeat(self.stride, axis=-1)
         return large[..., :height, :width]
+
+
+@dataclass(frozen=True)
+class MapStep:
+    """Progress of a quality map in chunks; the last step carries the map."""
+
+    done: int
+    total: int
+    map: QualityMap | None = None
 
 
 def perceive(
@@ -260,54 +269,41 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
     return torch.where(tonal, (mean + overviews.mean(dim=0)) / 2, mean)
 
 
-def quality_map(
-    perceiver: Perceiver,
-    array: LazyArray,
-    layout: Layout,
-    value_range: tuple[float, float],
-    device: torch.device,
-    *,
-    window: int = WINDOW,
-    stride: int = STRIDE,
-) -> QualityMap:
-    """Judge every place of every plane."""
+def map_steps(
+    perceiver: Perceiver, array: LazyArray, layout: Layout, limits: tuple[float, float], device: torch.device,
+    window: int, stride: int,
+) -> Iterator[MapStep]:  # fmt: skip
+    """Judge every place of every plane, chunk by chunk."""
     check_window(window, stride)
-    maps = [plane_map(perceiver, array, p, layout, value_range, device, window, stride) for p in layout.planes()]
-    stacked = [np.stack(parts, axis=1) for parts in zip(*maps, strict=True)]
-    tiers, types, severities = (a.reshape(a.shape[0], *layout.stack_shape, *a.shape[2:]) for a in stacked)
-    return QualityMap(tiers, types, severities, stride, window, (layout.height, layout.width))
-
-
-def check_window(window: int, stride: int) -> None:
-    """Refuse windows that the tower's levels cannot share."""
-    if stride < 16 or stride % 16:
-        raise ValueError(f"expected a stride that is a multiple of 16, got {stride}")
-    if window < stride or (window - stride) % 32:
-        raise ValueError(f"expected a window of stride + a multiple of 32 (stride {stride}), got {window}")
-
-
-def plane_map(
-    perceiver: Perceiver, array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float],
-    device: torch.device, window: int, stride: int,
-) -> tuple[Array, Array, Array]:  # fmt: skip
-    """Judge one plane: tier and type probabilities and severities, each (K, h, w) in cells."""
     cells = (math.ceil(layout.height / stride), math.ceil(layout.width / stride))
-    out = tuple(np.empty((n, *cells), np.float32) for n in (len(TIERS), len(TYPES), len(TYPES)))
-    per_chunk = max(1, CHUNK // stride)
-    for top, left in chunks(cells, per_chunk):
-        bottom, right = min(top + per_chunk, cells[0]), min(left + per_chunk, cells[1])
-        box = (top * stride, left * stride, (bottom - top) * stride, (right - left) * stride)
-        image = surroundings(array, plane, layout, limits, device, box, (window - stride) // 2 + margin(perceiver))
-        for whole, part in zip(out, read_windows(perceiver, image, window, stride), strict=True):
-            whole[:, top:bottom, left:right] = part
-    return out[0], out[1], out[2]
+    stack = (*layout.stack_shape, *cells)
+    tiers, types, severities = (np.empty((n, *stack), np.float32) for n in (len(TIERS), len(TYPES), len(TYPES)))
+    planes = [a.reshape(len(a), -1, *cells) for a in (tiers, types, severities)]
+    around = (window - stride) // 2 + margin(perceiver)
+    parts = list(product(range(layout.plane_count), chunks(cells, stride)))
+    for done, (number, part) in enumerate(parts, 1):
+        image = surroundings(array, layout.plane(number), layout, limits, device, pixels(part, stride), around)
+        for plane, values in zip(planes, read_windows(perceiver, image, window, stride), strict=True):
+            plane[:, number, *part] = values
+        if done < len(parts):
+            yield MapStep(done, len(parts))
+    qmap = QualityMap(tiers, types, severities, stride, window, (layout.height, layout.width))
+    yield MapStep(len(parts), len(parts), qmap)
 
 
-def chunks(cells: tuple[int, int], per_chunk: int) -> Iterator[tuple[int, int]]:
-    """First cells of the chunks."""
-    for top in range(0, cells[0], per_chunk):
-        for left in range(0, cells[1], per_chunk):
-            yield top, left
+def chunks(cells: tuple[int, int], stride: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a plane's cells into chunks: rows and columns of each."""
+    side = max(1, CHUNK // stride)
+    for top in range(0, cells[0], side):
+        for left in range(0, cells[1], side):
+            yield slice(top, min(top + side, cells[0])), slice(left, min(left + side, cells[1]))
+
+
+def pixels(part: tuple[slice, slice], stride: int) -> tuple[int, int, int, int]:
+    """Return the pixels of a part of the cells: top, left, height, width."""
+    rows, columns = part
+    size = (rows.stop - rows.start, columns.stop - columns.start)
+    return rows.start * stride, columns.start * stride, size[0] * stride, size[1] * stride
 
 
 def margin(perceiver: Perceiver) -> int:

@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from perceive_ir import TIERS, TYPES, Perception, QualityMap, Restorer, _perception
+from perceive_ir._device import flushes_denormals
 from perceive_ir._perception import (
     CROP,
     MOST_CROPS,
@@ -30,7 +31,7 @@ from perceive_ir._perception import (
 )
 from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir._weights import Card
-from perceive_ir.images import parse_layout
+from perceive_ir.images import parse_layout, read_tile
 from perceive_ir.networks import Perceiver, TowerConfig
 
 CPU = torch.device("cpu")
@@ -331,6 +332,21 @@ def test_a_quality_map_has_no_seams_between_its_chunks(tiny_model, monkeypatch, 
     for name in ("probabilities", "types", "severities"):
         np.testing.assert_allclose(getattr(chunked, name), getattr(whole, name), rtol=0, atol=1e-5)
     assert np.ptp(whole.types, axis=(1, 2)).max() > 0.01
+
+
+def test_a_map_made_step_by_step_is_the_map_and_can_be_stopped_between_chunks(tiny_model, monkeypatch):
+    monkeypatch.setattr(_perception, "CHUNK", 64)
+    stack = picture(2, 100, 60)
+    *early, last = tiny_model.map_steps(stack)
+    assert [(step.done, step.total, step.map) for step in early] == [(n, 4, None) for n in (1, 2, 3)]
+    np.testing.assert_array_equal(last.map.types, tiny_model.quality_map(stack).types)
+    read = []
+    monkeypatch.setattr(_perception, "read_tile", lambda *where: read.append(where) or read_tile(*where))
+    steps = tiny_model.map_steps(stack)
+    next(steps)
+    assert not flushes_denormals()
+    steps.close()
+    assert len(read) == 1
 
 
 def test_chunks_overlap_by_all_that_the_tower_sees():
