@@ -87,6 +87,28 @@ def test_haze_lets_through_the_light_of_its_formula() -> None:
     assert float(depth) == pytest.approx(2.3 * 0.4, rel=1e-3)
 
 
+def depths(window: bool) -> tuple[Tensor, Tensor]:
+    """Return the logarithm of each picture's mean optical depth, and its spread within the picture."""
+    black, white = torch.zeros(200, 3, 48, 48), torch.ones(200, 3, 48, 48)
+    hazy = [draw(x, "haze", window=window).apply(x, vector(200, haze=0.3), quantise=False) for x in (black, white)]
+    depth = (-torch.log((hazy[1] - hazy[0]).mean(1))).clamp(1e-4, 20)
+    return depth.mean((1, 2)).log(), depth.log().std((1, 2))
+
+
+def test_windows_of_a_scene_differ_in_depth_among_them_more_than_within() -> None:
+    between, within = depths(window=False)
+    assert float(within.mean()) > 1.5 * float(between.std())
+    between, within = depths(window=True)
+    assert float(between.std()) > 1.5 * float(within.mean())
+    assert float(between.exp().mean()) == pytest.approx(2.3 * 0.3, rel=0.15)
+
+
+def test_the_standard_variant_knows_no_windows() -> None:
+    x = picture(2)
+    wide, window = (draw(x, *TYPES, varied=False, window=w).apply(x, vector(2, haze=0.5)) for w in (False, True))
+    assert torch.equal(wide, window)
+
+
 def test_low_light_has_the_exposure_of_its_formula() -> None:
     x = torch.ones(1, 3, 64, 64)
     y = draw(x, "lowlight", varied=False).apply(x, vector(1, lowlight=0.5), quantise=False)

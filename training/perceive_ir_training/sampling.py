@@ -120,7 +120,7 @@ def draw_batch(
     crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural)
     severities = draw_severities(crops.microscopy, mix, random, own)
     told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random, own))
-    mixture = draw_mixture(crops, severities, random).to(device)
+    mixture = draw_mixture(crops, severities, random, window=True).to(device)
     clean, true = crops.pixels.to(device), torch.from_numpy(severities).to(device)
     damaged = mixture.apply(clean, true)
     perceived = torch.from_numpy(random.random(count) < mix.perceived).to(device)
@@ -132,8 +132,8 @@ def draw_batch(
     return Batch(damaged, target, told, true, clean)
 
 
-def draw_mixture(crops: Crops, severities: Severities, random: np.random.Generator) -> Mixture:
-    """Draw the random part of the damage of a batch."""
+def draw_mixture(crops: Crops, severities: Severities, random: np.random.Generator, *, window: bool = False) -> Mixture:
+    """Draw the random part of the damage of a batch; ``window`` says that the crops are small parts of their scenes."""
     generator = torch.Generator().manual_seed(int(random.integers(2**62)))
     b, c, h, w = crops.pixels.shape
-    return Mixture.draw((b, c, h, w), torch.from_numpy(severities > 0), generator, grey=crops.grey)
+    return Mixture.draw((b, c, h, w), torch.from_numpy(severities > 0), generator, grey=crops.grey, window=window)

@@ -22,9 +22,10 @@ class Haze(Part):
 
     .. math:: y = x\,t + A\,(1 - t), \qquad t = \exp(-2.3\, s\, u\, d)
 
-    with a depth ``d`` of mean 1 over the picture, airlight ``A`` and, in varied mode only, a density ``u`` near 1 for
-    pictures that are a nearer or farther part of their scene. The depth joins a plane that recedes in some direction,
-    smooth hills, and steps that follow the colours of the clean picture, because objects differ in both.
+    with a depth ``d`` of mean 1 over the picture, airlight ``A`` and, in varied mode only, a density ``u`` near 1. Of
+    windows, most of the contrast in depth lies between them: ``u`` is how near or far they are in their scene. The
+    depth joins a plane that recedes in some direction, smooth hills, and steps that follow the colours of the clean
+    picture, because objects differ in both.
     """
 
     geometry: Tensor
@@ -48,9 +49,12 @@ class Haze(Part):
         colour = draw.normal(3, 1, 1) * draw.vary(0, 0, 0.9, 1, 1, 1)
         # Far things outdoors are often bright (sky), so brightness leans towards distance.
         colour = torch.where(inside, colour, colour + draw.vary(0, 0, 0.8, 1, 1, 1))
-        contrast = torch.where(inside, draw.uniform(0.35, 0.85, 1, 1, 1), draw.vary(0.35, 0, 0.7, 1, 1, 1))
+        contrast = torch.where(inside, draw.uniform(0.35, 1.1, 1, 1, 1), draw.vary(0.35, 0, 0.7, 1, 1, 1))
         light = torch.where(inside, draw.uniform(0.8, 1.0, 1, 1, 1), draw.vary(0.85, 0.6, 1.0, 1, 1, 1))
         density = torch.exp(0.2 * draw.normal(1, 1, 1) * (1.0 if draw.varied else 0.0))
+        if draw.window:
+            density = density * torch.exp(0.9 * contrast * draw.normal(1, 1, 1) - 0.4 * contrast.square())
+            contrast = 0.45 * contrast
         airlight = (light + draw.tint(0.025)).clamp(0.5, 1)
         return cls(standardise(geometry), colour, draw.vary(0, 0, 0.7, 1, 1, 1), contrast, airlight, density)
 

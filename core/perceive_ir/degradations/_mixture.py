@@ -54,6 +54,7 @@ class Mixture:
         *,
         grey: Tensor | None = None,
         varied: bool = True,
+        window: bool = False,
     ) -> Self:
         """Draw all random numbers of a batch.
 
@@ -69,6 +70,9 @@ class Mixture:
             Boolean (B,), pictures with three equal channels. None of them by default.
         varied : bool
             Pick a sub-kind of each type for each picture, as training wants; otherwise the standard variants.
+        window : bool
+            The pictures are small windows of their scenes: what they show may be nearer or farther than the scene is on
+            average, while the severity is that of the scene.
         """
         _check_shapes(shape, present)
         device = generator.device
@@ -77,7 +81,7 @@ class Mixture:
         for name in ORDER:
             rows = torch.nonzero(present[:, TYPES.index(name)].to(device)).flatten()
             if len(rows):
-                draw = Draw(len(rows), shape[2], shape[3], generator, grey[rows], varied)
+                draw = Draw(len(rows), shape[2], shape[3], generator, grey[rows], varied, window and varied)
                 parts[name] = (rows, FAMILIES[name].draw(draw))
         return cls(shape, grey, parts)
 

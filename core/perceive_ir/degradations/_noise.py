@@ -14,6 +14,9 @@ from perceive_ir.degradations._part import Draw, Part
 SIGMA = 55 / 255
 """Standard deviation at severity 1, where full scale is 1."""
 
+SOFT = 5
+"""Pixels to each side that soft noise is smoothed over."""
+
 
 @dataclass(frozen=True)
 class Noise(Part):
@@ -36,10 +39,10 @@ class Noise(Part):
     def draw(cls, draw: Draw) -> Self:
         kind = draw.uniform(0, 1) if draw.varied else draw.uniform(0, 0)
         field = draw.normal(3, draw.height, draw.width)
-        equal = draw.grey | ((kind > 0.55) & (kind < 0.60))
-        rows = torch.nonzero((kind > 0.60) & (kind < 0.72)).flatten()
+        equal = draw.grey | ((kind > 0.45) & (kind < 0.50))
+        rows = torch.nonzero((kind > 0.50) & (kind < 0.72)).flatten()
         if len(rows):
-            field[rows] = _correlated(field[rows], draw.uniform(0.2, 0.9)[rows], draw.uniform(0.4, 1.4)[rows])
+            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.2)[rows], draw.uniform(0.4, 2.2)[rows])
         shot = draw.vary(0, 0.3, 1.0) * (((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1))
         field = torch.where(equal[:, None, None, None], field[:, :1], field)
         return cls(field, shot[:, None, None, None], kind > 0.95)
@@ -66,10 +69,10 @@ def _correlated(field: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
 def _soften(field: Tensor, sigma: Tensor) -> Tensor:
     """Return a field (n, C, H, W) of white noise low-passed by Gaussians of ``sigma`` (n,), its deviation kept."""
     n, channels, height, width = field.shape
-    taps = torch.exp(-0.5 * (torch.arange(-3, 4, device=field.device) / sigma[:, None]).square())
+    taps = torch.exp(-0.5 * (torch.arange(-SOFT, SOFT + 1, device=field.device) / sigma[:, None]).square())
     taps = taps / taps.square().sum(1, keepdim=True).sqrt()
-    mode = "reflect" if min(height, width) > 3 else "replicate"
-    stacked = F.pad(field, (3, 3, 3, 3), mode=mode).transpose(0, 1)
+    mode = "reflect" if min(height, width) > SOFT else "replicate"
+    stacked = F.pad(field, (SOFT,) * 4, mode=mode).transpose(0, 1)
     rows = F.conv2d(stacked, taps[:, None, :, None], groups=n)
     return F.conv2d(rows, taps[:, None, None, :], groups=n).transpose(0, 1).reshape(n, channels, height, width)
 

@@ -27,6 +27,8 @@ class Draw:
     """Boolean (n,): pictures with three equal channels, whose damage must have none of its own colour."""
     varied: bool
     """Whether each picture gets a sub-kind of its own, or all get the standard variant."""
+    window: bool = False
+    """Whether the pictures are small windows of their scenes, in varied mode only."""
 
     @property
     def device(self) -> torch.device:
