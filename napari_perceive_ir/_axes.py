@@ -41,13 +41,15 @@ def fits(axes: str, count: int) -> bool:
 
 def spread_cells(cells: NDArray[Any], axes: str, shape: Sequence[int]) -> NDArray[Any]:
     """Bring cells (stack axes, Y, X) into the order of a layer's axes; an axis without cells shares them."""
-    stack = [a for a in axes if a not in "YX"]
-    if cells.ndim < len(axes):  # the last axis is colour that napari shows plane by plane
-        stack.pop()
-    order = [*stack, "Y", "X"]
+    order = [*stack_axes(axes, cells.ndim - 2), "Y", "X"]
     missing = [a for a in axes if a not in order]
     moved: NDArray[Any] = cells.reshape(cells.shape + (1,) * len(missing)).transpose(
         [(order + missing).index(a) for a in axes]
     )
     lengths = [shape[n] if a in missing else moved.shape[n] for n, a in enumerate(axes)]
     return np.ascontiguousarray(np.broadcast_to(moved, lengths))
+
+
+def stack_axes(axes: str, count: int) -> list[str]:
+    """Return the axes of the stack in a layer's axes; one too many is colour that napari shows plane by plane."""
+    return [a for a in axes if a not in "YX"][:count]

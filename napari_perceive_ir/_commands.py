@@ -9,6 +9,8 @@ from napari_perceive_ir._words import AUTOMATIC
 from perceive_ir._vocabulary import TASKS
 
 if TYPE_CHECKING:
+    from napari.layers import Image
+
     from napari_perceive_ir._dock import RestoreDock
 
 DOCK_NAME = "Restore (Perceive-IR)"
@@ -36,11 +38,18 @@ def run_task(task: str) -> None:
     if not isinstance(layer, Image):
         show_error("no image layer is active: click one in the layer list first")
         return
+    run_in_dock(viewer, layer, task)
+
+
+def run_in_dock(viewer: Any, layer: Image, task: str, **recipe_fields: Any) -> None:
+    """Restore a layer in the viewer's Restore dock, unless that is busy."""
+    from napari.utils.notifications import show_error
+
     dock = restore_dock(viewer)
     if dock.running:
         show_error("the Restore dock is busy: wait for it or cancel it first")
         return
-    dock.run(layer, task)
+    dock.run(layer, task, **recipe_fields)
 
 
 def restore_dock(viewer: Any) -> RestoreDock:
@@ -50,7 +59,7 @@ def restore_dock(viewer: Any) -> RestoreDock:
     known = [dock for dock in viewer.window.dock_widgets.values() if isinstance(dock, RestoreDock)]
     dock = known[0] if known else RestoreDock(viewer)
     if not known:
-        viewer.window.add_dock_widget(dock, name=DOCK_NAME)
+        viewer.window.add_dock_widget(dock, name=DOCK_NAME, tabify=True)
     frame: Any = dock.parent()
     frame.show()
     frame.raise_()

@@ -24,6 +24,7 @@ from napari_perceive_ir._run import (
     restoring,
     shown_severity,
 )
+from perceive_ir._recipe import make_recipe
 from perceive_ir._trace import keep_trace
 
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
@@ -68,8 +69,11 @@ class RestoreDock(QWidget):
         """Whether a run is on, or is still stopping."""
         return self._job is not None
 
-    def run(self, layer: Image | None = None, task: str | None = None) -> None:
-        """Restore the chosen layer in the background; a layer and a task that are given are chosen first."""
+    def run(self, layer: Image | None = None, task: str | None = None, **recipe_fields: Any) -> None:
+        """Restore the chosen layer in the background.
+
+        A layer and a task that are given are chosen first; other fields of the recipe hold for this run.
+        """
         if self.running:
             return
         if layer is not None:
@@ -78,7 +82,7 @@ class RestoreDock(QWidget):
             self.controls.task.value = task
             self.controls.automatic.value = True
         try:
-            plan = plan_run(self.controls.layer.value, self.controls.recipe())
+            plan = plan_run(self.controls.layer.value, make_recipe(self.controls.recipe(), **recipe_fields))
         except MISTAKES as error:
             self._tell(error)
             return

@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from napari_perceive_ir._axes import layer_axes, spread_cells
 from napari_perceive_ir._placement import cell_placement, level0, placement
-from napari_perceive_ir._run import Finished, RunPlan, model_of, restoring
+from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
+from napari_perceive_ir._statistics import tier_features
 from napari_perceive_ir._words import result_name
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._version import VERSION
 from perceive_ir._vocabulary import TIERS
+from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -53,7 +53,7 @@ def restore_layer(viewer: Any, layer: Image | str, *, labels: Any = None, **reci
 
 
 def map_layer(
-    viewer: Any, layer: Image | str, *, window: int | None = None, stride: int | None = None, **recipe_fields: Any
+    viewer: Any, layer: Image | str, *, window: int = WINDOW, stride: int = STRIDE, **recipe_fields: Any
 ) -> Labels:
     """Judge an image layer place by place and add its quality tiers as a Labels layer.
 
@@ -71,19 +71,12 @@ def map_layer(
     Returns
     -------
     Labels
-        1 low, 2 medium, 3 high, with their names and shares of the area as features.
+        1 low, 2 medium, 3 high, with their names, shares of the area and what is wrong there as features.
     """
     source = find_image(viewer, layer)
     plan = plan_run(source, make_recipe(**recipe_fields))
-    restorer = model_of(plan.recipe)
-    sizes = {name: size for name, size in (("window", window), ("stride", stride)) if size is not None}
-    qmap = restorer.quality_map(plan.array, plan.recipe.axes, plan.recipe.value_range, **sizes)
-    about = {
-        "software": f"napari-perceive-ir {VERSION}",
-        "model": {"name": restorer.card.name, "version": restorer.card.version, "sha256": restorer.card.digest},
-        "quality_map": {"window": qmap.window, "stride": qmap.stride},
-    }
-    return add_map(viewer, source, qmap, plan.recipe.axes, about)
+    mapped = next(event for event in mapping(plan, window, stride) if isinstance(event, Mapped))
+    return add_map(viewer, source, mapped.map, plan.recipe.axes, about_map(mapped))
 
 
 def find_image(viewer: Any, layer: Image | str) -> Image:
@@ -142,33 +135,40 @@ def reblend(layer: Image, result: Result, image: NDArray[Any], strength: float) 
     return anew
 
 
+def about_map(mapped: Mapped) -> dict[str, Any]:
+    """Say how a map was made, for metadata."""
+    card, qmap = mapped.model, mapped.map
+    return {
+        "software": f"napari-perceive-ir {VERSION}",
+        "model": {"name": card.name, "version": card.version, "sha256": card.digest},
+        "quality_map": {"window": qmap.window, "stride": qmap.stride},
+    }
+
+
 def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict[str, Any]) -> Labels:
     """Add quality tiers on the picture that they judge; one cell covers stride x stride pixels."""
     from napari.layers import Labels
 
-    spatial = axes[: source.ndim]
-    cells = spread_cells(qmap.tier_labels, spatial, level0(source).shape)
-    steps = {spatial.index("Y"): qmap.stride, spatial.index("X"): qmap.stride}
     layer = Labels(
-        cells,
         name=f"{source.name} quality",
         colormap=tier_colormap(),
-        features=tier_features(cells),
+        features=tier_features(qmap),
         metadata={KEY: about},
         opacity=0.5,
-        multiscale=False,
-        **cell_placement(source, steps),
+        **on_source(source, qmap, axes, qmap.tier_labels),
     )
     viewer.add_layer(layer)
     return layer
 
 
+def on_source(source: Image, qmap: QualityMap, axes: str, cells: NDArray[Any]) -> dict[str, Any]:
+    """Return what makes a layer of cells (stack axes, h, w) that lies on the picture."""
+    spatial = axes[: source.ndim]
+    steps = {spatial.index("Y"): qmap.stride, spatial.index("X"): qmap.stride}
+    data = spread_cells(cells, spatial, level0(source).shape)
+    return {"data": data, "multiscale": False, **cell_placement(source, steps)}
+
+
 def tier_colormap() -> dict[int | None, str]:
     """Return the colour of each label; None is every other."""
     return {None: "transparent"} | {n: TIER_COLOURS[tier] for n, tier in enumerate(TIERS, 1)}
-
-
-def tier_features(cells: NDArray[Any]) -> dict[str, Any]:
-    """Return a row per tier: its label, its name and its share of the area."""
-    share = np.bincount(cells.ravel(), minlength=len(TIERS) + 1)[1:] / cells.size
-    return {"index": np.arange(1, len(TIERS) + 1), "tier": np.array(TIERS), "share": share.round(4)}

@@ -1,4 +1,4 @@
-"""One restoration as a plan and a stream of events; knows no Qt and never touches a layer while it runs."""
+"""One restoration or quality map as a plan and a stream of events; knows no Qt and touches no layer while it runs."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from perceive_ir import PerceiveIRError, Recipe
 from perceive_ir._recipe import make_recipe
+from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from perceive_ir import Perception, Restorer, Result
+    from perceive_ir import Perception, QualityMap, Restorer, Result
+    from perceive_ir._weights import Card
 
 MISTAKES = (PerceiveIRError, ValueError, TypeError)
 """What the user is told in one line, its traceback kept in the log; everything else is a bug and is raised as one."""
@@ -44,7 +46,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Progress:
-    """Tiles done."""
+    """Tiles done, or parts of a map."""
 
     done: int
     total: int
@@ -66,13 +68,23 @@ class Blended:
 
 
 @dataclass(frozen=True)
+class Mapped:
+    """The picture is judged place by place."""
+
+    map: QualityMap
+    value_range: tuple[float, float]
+    """The values that counted as black and white."""
+    model: Card
+
+
+@dataclass(frozen=True)
 class Failed:
     """Something went wrong."""
 
     error: Exception
 
 
-Event = Ready | Seen | Progress | Finished | Blended | Failed
+Event = Ready | Seen | Progress | Finished | Blended | Mapped | Failed
 
 
 def restoring(plan: RunPlan) -> Iterator[Event]:
@@ -90,6 +102,20 @@ def restoring(plan: RunPlan) -> Iterator[Event]:
 def blending(result: Result, strength: float) -> Iterator[Event]:
     """Blend a result with another strength."""
     yield Blended(strength, result.at(strength=strength))
+
+
+def mapping(plan: RunPlan, window: int = WINDOW, stride: int = STRIDE) -> Iterator[Event]:
+    """Judge place by place, with an event after every part of a plane; close the iterator to cancel."""
+    from perceive_ir.images import check_array, find_range, parse_layout
+
+    restorer, axes = model_of(plan.recipe), plan.recipe.axes
+    yield Ready()
+    array = check_array(plan.array)
+    limits = find_range(array, parse_layout(array.shape, axes), plan.recipe.value_range)
+    for step in restorer.map_steps(array, axes, limits, window=window, stride=stride):
+        yield Progress(step.done, step.total)
+        if step.map is not None:
+            yield Mapped(step.map, limits, restorer.card)
 
 
 def guarded(events: Callable[..., Iterator[Event]], *args: Any) -> Iterator[Event]:

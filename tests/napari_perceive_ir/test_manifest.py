@@ -60,7 +60,7 @@ def test_there_is_a_menu_entry_for_every_task(manifest: PluginManifest) -> None:
 
 
 def test_the_dock_is_called_restore(manifest: PluginManifest) -> None:
-    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Restore"]
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Restore", "Quality map"]
 
 
 def test_the_door_opens_to_what_it_names() -> None:
