@@ -20,7 +20,15 @@ from perceive_ir._weights import load_system
 from perceive_ir.networks import Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train
 from perceive_ir_training.checkpoint import read_checkpoint
-from perceive_ir_training.config import STAGES, LossConfig, PromptsConfig, parse, shipped_names, to_dict
+from perceive_ir_training.config import (
+    STAGES,
+    LossConfig,
+    PerceiverConfig,
+    PromptsConfig,
+    parse,
+    shipped_names,
+    to_dict,
+)
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.curves import COLUMNS, WIDTH, draw_curves, limits, smoothed
 from perceive_ir_training.data import Pictures, is_held_back, load_pictures
@@ -31,10 +39,11 @@ from perceive_ir_training.stages import PerceiverStage, RestorerStage, Setting
 from perceive_ir_training.validation import EACH, draw_sheet, judge_restorer, make_panel, restore_panel
 
 BRIEF = StageConfig(steps=6, batch=5, patch=32, warm_up=1)
+FIRST = PerceiverConfig(steps=6, batch=5, patch=32, warm_up=1)
 SIZES = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
 TINY = TrainConfig(
     model=SystemConfig(sizes=SIZES, tower={"widths": (4, 4, 8, 8)}),
-    perceiver=BRIEF,
+    perceiver=FIRST,
     prompts=PromptsConfig(steps=4, batch=8, patch=32, warm_up=1, medium_steps=2, medium_batch=2, medium_patch=32),
     restorer=BRIEF,
 )
@@ -83,7 +92,7 @@ def losses_of(run: Path) -> list[tuple]:
 
 @pytest.mark.parametrize("stage", ["perceiver", "restorer"])
 def test_ten_steps_and_ten_more_are_twenty_steps(folder, tmp_path, stage):
-    config = replace(EXACT[stage], **{stage: replace(BRIEF, steps=20)})
+    config = replace(EXACT[stage], **{stage: replace(getattr(EXACT[stage], stage), steps=20)})
     list(train(config, stage, data=folder, run=tmp_path / "once", log_every=5, save_every=0))
     stopped = train(config, stage, data=folder, run=tmp_path / "twice", log_every=5, save_every=0)
     while next(stopped).step < 10:
@@ -147,7 +156,7 @@ def test_a_killed_command_goes_on_without_loss(folder, tmp_path):
         "[restorer]\nsteps = 700\nbatch = 5\npatch = 32\n",
         encoding="utf-8",
     )
-    command = [sys.executable, "-m", "perceive_ir.commands", "train"]
+    command = [sys.executable, "-m", "perceive_ir", "train"]
     first = [*command, str(toml), "--stage", "restorer", "--data", str(folder), "--run"]
     subprocess.run([*first, str(tmp_path / "once")], check=True, capture_output=True)
     with subprocess.Popen([*first, str(tmp_path / "twice")], stdout=subprocess.DEVNULL) as running:
@@ -194,7 +203,7 @@ def test_a_configuration_survives_being_written_down():
 
 
 def test_the_minutes_of_all_stages_are_shared_out():
-    config = replace(TINY, perceiver=replace(BRIEF, share=3.0), restorer=replace(BRIEF, share=6.0))
+    config = replace(TINY, perceiver=replace(FIRST, share=3.0), restorer=replace(BRIEF, share=6.0))
     plan = Plan(config, STAGES, "", minutes=20)
     assert [plan.minutes_of(s) for s in STAGES] == [6, 2, 12]
     assert replace(plan, stages=("prompts",)).minutes_of("prompts") == 20

@@ -67,6 +67,15 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class PerceiverConfig(StageConfig):
+    """How the perceiver is trained."""
+
+    settled: bool = False
+    """Whether normalisations keep the statistics they start with, as they will when the perceiver is used: for going on
+    from trained weights, where the statistics of small batches would only disturb."""
+
+
+@dataclass(frozen=True)
 class PromptsConfig(StageConfig):
     """How the tier prompts are learned, and the half-trained restorers that make pictures of medium quality."""
 
@@ -197,7 +206,7 @@ class TrainConfig:
     model: SystemConfig = field(default_factory=SystemConfig)
     mix: MixConfig = field(default_factory=MixConfig)
     losses: LossConfig = field(default_factory=LossConfig)
-    perceiver: StageConfig = field(default_factory=StageConfig)
+    perceiver: PerceiverConfig = field(default_factory=PerceiverConfig)
     prompts: PromptsConfig = field(default_factory=PromptsConfig)
     restorer: StageConfig = field(default_factory=StageConfig)
     precision: str = "auto"
@@ -254,7 +263,7 @@ def parse(values: Mapping[str, Any]) -> TrainConfig:
         "mix": lambda v: from_known_keys(MixConfig, v, "mix"),
         "losses": lambda v: from_known_keys(LossConfig, v, "losses"),
         "prompts": lambda v: from_known_keys(PromptsConfig, v, "prompts"),
-        "perceiver": lambda v: from_known_keys(StageConfig, v, "perceiver"),
+        "perceiver": lambda v: from_known_keys(PerceiverConfig, v, "perceiver"),
         "restorer": lambda v: from_known_keys(StageConfig, v, "restorer"),
     }
     made = {key: tables[key](value) if key in tables else value for key, value in values.items()}

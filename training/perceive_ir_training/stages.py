@@ -126,7 +126,7 @@ class PerceiverStage(Forgetful):
     def __init__(self, setting: Setting, system: System, text: TextTower | None) -> None:
         self.setting, self.system, self.text = setting, system, text
         system.requires_grad_(False).eval()
-        system.perceiver.train().requires_grad_(True)
+        system.perceiver.train(not setting.config.perceiver.settled).requires_grad_(True)
         self.modules = nn.ModuleDict({"system": system})
         if text is not None:
             self.modules["text"] = text.train().requires_grad_(True)
