@@ -404,6 +404,17 @@ def test_thumbnails_are_judged_by_light_and_contrast_only():
     assert perceiver_loss(wrong, severities, thumbnails)["types"] > base["types"]
 
 
+def test_a_severity_counts_where_its_type_is_present_and_the_more_the_severer_it_is():
+    severities = torch.zeros(2, len(TYPES))
+    severities[0, 0], severities[1, 3] = 0.25, 0.75
+    reading = Reading(torch.zeros(2, 3), torch.zeros(2, len(TYPES)), torch.full((2, len(TYPES)), 0.5),
+                      torch.nn.functional.normalize(torch.ones(2, 4), dim=1), torch.ones(2, 4))  # fmt: skip
+    reading.severities[1, 3] = 0.95
+    loss = perceiver_loss(reading, severities, torch.zeros(2, dtype=torch.bool))["severities"]
+    slight, severe = 0.25 - 0.025, 0.2 - 0.025  # smooth L1, linear from 0.05 on
+    assert float(loss) == pytest.approx((0.5 * slight + 1.0 * severe) / 1.5)
+
+
 def test_the_rate_warms_up_and_falls_to_its_end():
     settings = StageConfig(steps=1000, warm_up=100, learning_rate=1.0, final_rate=0.01)
     rates = [learning_rate(step, step / 1000, settings) for step in range(1, 1001)]

@@ -13,6 +13,8 @@ MEDIUM_FROM, LOW_FROM = 0.04, 0.25
 """Worst severity from which a picture counts as medium and as low quality."""
 VISIBLE = 0.03
 """Severity from which a type counts as present."""
+SLIGHT = 0.25
+"""Weight of the severity of the slightest damage, beside 1 for severe damage."""
 RARE = 2.0
 """Weight of a type that is present: each is absent from most pictures."""
 
@@ -36,19 +38,21 @@ def balanced_l1(restored: Tensor, target: Tensor, damaged: Tensor) -> Tensor:
 def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> dict[str, Tensor]:
     """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged.
 
-    A severity is judged only where its type is present: it is read as "how much, if at all".
+    A severity is judged only where its type is present: it is read as "how much, if at all". Slight damage is shown far
+    more often than strong damage; so that it does not pull all readings down, it weighs less.
     """
     judged = torch.ones_like(severities)
     judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
     crops = ~thumbnails
     present = (severities > VISIBLE).float()
+    amount_weights = judged * present * (SLIGHT + severities).clamp(max=1)
     weight = torch.tensor(RARE)
     types = F.binary_cross_entropy_with_logits(reading.type_logits, present, reduction="none", pos_weight=weight)
     amounts = F.smooth_l1_loss(reading.severities, severities, beta=0.05, reduction="none")
     return {
         "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
         "types": (types * judged).sum() / judged.sum(),
-        "severities": (amounts * judged * present).sum() / (judged * present).sum().clamp_min(1),
+        "severities": (amounts * amount_weights).sum() / amount_weights.sum().clamp_min(1),
         "contrast": 0.1 * contrastive(reading.contrast[crops], severities[crops]),
     }
 
