@@ -33,9 +33,11 @@ def run_task(task: str) -> None:
     from napari.layers import Image
     from napari.utils.notifications import show_error
 
+    from napari_perceive_ir._compare import is_cover
+
     viewer = napari.current_viewer()
     layer = viewer.layers.selection.active if viewer is not None else None
-    if not isinstance(layer, Image):
+    if not isinstance(layer, Image) or is_cover(layer):
         show_error("no image layer is active: click one in the layer list first")
         return
     run_in_dock(viewer, layer, task)

@@ -9,6 +9,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
+from napari_perceive_ir._compare_row import CompareRow
 from napari_perceive_ir._controls import RecipeControls
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
@@ -40,6 +41,7 @@ class RestoreDock(QWidget):
     """
 
     _job: Job | None = None  # of the class, because Qt sends events to a widget before it is made
+    compare: CompareRow | None = None
 
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__()
@@ -53,6 +55,7 @@ class RestoreDock(QWidget):
         self.run_button = QPushButton("Run")
         self.cancel_button = QPushButton("Cancel")
         self.progress = QProgressBar()
+        self.compare = CompareRow(napari_viewer, self)
         self.status, self.seen, self.note = wrapped(), wrapped(), wrapped()
         self._lay_out()
         self.run_button.clicked.connect(lambda: self.run())
@@ -105,6 +108,8 @@ class RestoreDock(QWidget):
         """Stop when the dock is closed, which napari does by taking it out of the window."""
         if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
             self.cancel()
+            if self.compare is not None:
+                self.compare.leave()
         return bool(super().event(event))
 
     def _happened(self, event: Event) -> None:
@@ -132,6 +137,8 @@ class RestoreDock(QWidget):
         assert source is not None and plan is not None
         layer = add_result(self._viewer, source, plan, result)
         self.live.keep(Shown(source, layer, result))
+        assert self.compare is not None
+        self.compare.offer(source, layer)
         late = REPLACED if replaced(source, plan) else ""
         seconds = perf_counter() - self._began
         self._say(f"Added “{layer.name}” after {seconds:.1f} s.", note=sentence(result.note) + late)
@@ -179,7 +186,7 @@ class RestoreDock(QWidget):
         self.progress.setTextVisible(False)
         layout = QVBoxLayout(self)
         layout.setSpacing(8)
-        for part in (heading, self.controls, buttons, self.progress, self.status, self.seen, self.note):
+        for part in (heading, self.controls, buttons, self.progress, self.status, self.seen, self.note, self.compare):
             if isinstance(part, QHBoxLayout):
                 layout.addLayout(part)
             else:
