@@ -71,9 +71,10 @@ def main() -> None:
     QTest.mouseClick(dock.run_button, Qt.MouseButton.LeftButton)
     while dock.running:
         settle(0.05)
-    viewer.canvas.grid.enabled = True
-    viewer.fit_to_view()
+    QTest.mouseClick(dock.compare.side_button, Qt.MouseButton.LeftButton)
     shoot(viewer, chosen.folder / "restore_dock.png")
+    QTest.mouseClick(dock.compare.swipe_button, Qt.MouseButton.LeftButton)
+    shoot(viewer, chosen.folder / "swipe.png")
     viewer.close()
 
 
