@@ -46,7 +46,7 @@ class After(QObject):
 
     def follow(self, before: Judged | None, result: Image | None) -> None:
         """Judge a result as its source was judged, and keep up with it; None for neither."""
-        if (before, result) == (self._before, self._result):
+        if before is self._before and result is self._result:
             return
         if self._result is not None:
             self._result.events.data.disconnect(self._data_changed)

@@ -8,6 +8,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
 
+from napari_perceive_ir._compare import is_cover
+from napari_perceive_ir._layers import is_map
 from napari_perceive_ir._words import AUTOMATIC, TASK_TITLES, help_of, limits_of
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
@@ -50,7 +52,8 @@ class RecipeControls(QWidget):
             self.severity.setValue(severity)
 
     def _images(self, _: Any = None) -> list[tuple[str, Image]]:
-        return [(layer.name, layer) for layer in self._viewer.layers if isinstance(layer, Image)]
+        images = (layer for layer in self._viewer.layers if isinstance(layer, Image))
+        return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
 
     def _follow_automatic(self) -> None:
         self.show_seen(None)

@@ -161,6 +161,11 @@ def add_map(viewer: Any, source: Image, qmap: QualityMap, axes: str, about: dict
     return layer
 
 
+def is_map(layer: Any) -> bool:
+    """Whether a layer shows a quality map."""
+    return "quality_map" in layer.metadata.get(KEY, {})
+
+
 def on_source(source: Image, qmap: QualityMap, axes: str, cells: NDArray[Any]) -> dict[str, Any]:
     """Return what makes a layer of cells (stack axes, h, w) that lies on the picture."""
     spatial = axes[: source.ndim]

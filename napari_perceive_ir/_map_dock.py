@@ -182,10 +182,10 @@ class QualityMapDock(QWidget):
     def _watch(self, region: Any) -> None:
         if region is self._region:
             return
-        if self._region is not None:
-            self._region.events.set_data.disconnect(self._region_changed)
-        if region is not None:
-            region.events.set_data.connect(self._region_changed)
+        for event in changes_of(self._region):
+            event.disconnect(self._region_changed)
+        for event in changes_of(region):
+            event.connect(self._region_changed)
         self._region = region
 
     def _region_changed(self, _: Any = None) -> None:
@@ -279,6 +279,12 @@ class QualityMapDock(QWidget):
         around = QVBoxLayout(self)
         around.setContentsMargins(0, 0, 0, 0)
         around.addWidget(scrolled(inside))
+
+
+def changes_of(region: Any) -> list[Any]:
+    """Return the events that tell that a region may have changed: its data, or what is painted into them."""
+    names = ("set_data", "labels_update") if region is not None else ()
+    return [getattr(region.events, name) for name in names if hasattr(region.events, name)]
 
 
 def scrolled(inside: QWidget) -> QScrollArea:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_perceive_ir._axes import letter, stack_axes
-from napari_perceive_ir._layers import KEY, about_map, add_map, on_source
+from napari_perceive_ir._layers import KEY, about_map, add_map, is_map, on_source
 from napari_perceive_ir._placement import level0
 from napari_perceive_ir._region import world_matrix
 from napari_perceive_ir._run import Mapped, RunPlan
@@ -140,11 +140,6 @@ def remove_views(viewer: Any, judged: Judged) -> None:
     for layer in judged.views.values():
         if layer in viewer.layers:
             viewer.layers.remove(layer)
-
-
-def is_map(layer: Any) -> bool:
-    """Whether a layer shows a quality map."""
-    return "quality_map" in layer.metadata.get(KEY, {})
 
 
 def results_on(source: Image, layers: Iterable[Any]) -> list[Image]:

@@ -10,7 +10,9 @@ from napari.layers import Image
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from napari_perceive_ir._map_layers import SCORE_VIEW, TIER_VIEW, TYPE_VIEW, is_map, regions_in
+from napari_perceive_ir._compare import is_cover
+from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._map_layers import SCORE_VIEW, TIER_VIEW, TYPE_VIEW, regions_in
 from napari_perceive_ir._map_widgets import Legend, ScorePlot, Table
 from perceive_ir._windows import STRIDE, WINDOW, WINDOW_STEP
 
@@ -40,7 +42,7 @@ class MapControls(QWidget):
 
     def _images(self, _: Any = None) -> list[tuple[str, Image]]:
         images = (layer for layer in self._viewer.layers if isinstance(layer, Image))
-        return [(layer.name, layer) for layer in images if not is_map(layer)]
+        return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
 
 
 class WindowSlider(QWidget):

@@ -29,24 +29,27 @@ def region_weights(region: Shapes | Labels, source: Image, qmap: QualityMap, axe
     from napari.layers import Shapes
 
     spatial = axes[: source.ndim]
-    steps = np.array([qmap.stride / FINE if a in "YX" else 1 for a in spatial])
     sizes = dict(zip("YX", qmap.score.shape[-2:], strict=True))
     shape = tuple(FINE * sizes[a] if a in "YX" else n for a, n in zip(spatial, level0(source).shape, strict=False))
     ndim = min(region.ndim, source.ndim)
-    to_region = points_to_region(region, source, steps)[-ndim - 1 :, -ndim - 1 :]
+    world = world_matrix(source) @ points_to_pixels(spatial, qmap)
+    to_region = np.linalg.inv(last_axes(world_matrix(region), ndim)) @ last_axes(world, ndim)
     inside = drawn if isinstance(region, Shapes) else painted
     mask = np.broadcast_to(inside(region, to_region, shape[-ndim:]), shape)
     return cell_shares(mask, spatial, qmap)
 
 
-def points_to_region(region: Shapes | Labels, source: Image, steps: Array) -> Array:
-    """Return the matrix from points, ``steps`` pixels apart on the picture, to a region's data, on their last axes."""
-    points = np.diag([*steps, 1.0])
-    points[:-1, -1] = (steps - 1) / 2
-    ndim = min(region.ndim, source.ndim)
-    world = last_axes(world_matrix(source) @ points, ndim)
-    matrix: Array = np.linalg.inv(last_axes(world_matrix(region), ndim)) @ world
+def points_to_pixels(spatial: str, qmap: QualityMap) -> Array:
+    """Return the matrix from the points that are looked at to the pixels of the picture."""
+    step, starts = qmap.stride / FINE, dict(zip("YX", first_points(qmap), strict=True))
+    matrix = np.diag([*(step if a in "YX" else 1.0 for a in spatial), 1.0])
+    matrix[:-1, -1] = [starts.get(a, 0) for a in spatial]
     return matrix
+
+
+def first_points(qmap: QualityMap) -> list[float]:
+    """Row and column of the first point: the middle of its patch, or less where the last cell has few pixels."""
+    return [min((qmap.stride / FINE - 1) / 2, (n - 1) % qmap.stride) for n in qmap.shape]
 
 
 def last_axes(matrix: Array, ndim: int) -> Array:
@@ -101,9 +104,11 @@ def cell_shares(mask: NDArray[np.bool_], spatial: str, qmap: QualityMap) -> Arra
 
 
 def on_picture(qmap: QualityMap) -> NDArray[np.bool_]:
-    """Whether points belong to pixels: the last cells may reach beyond the edge of the picture."""
-    height, width = (np.arange(FINE * cells) * qmap.stride / FINE for cells in qmap.score.shape[-2:])
-    return np.logical_and.outer(height < qmap.shape[0], width < qmap.shape[1])
+    """Whether points lie on pixels: the last cells may reach beyond the edge of the picture."""
+    cells, step = qmap.score.shape[-2:], qmap.stride / FINE
+    axes = zip(cells, first_points(qmap), qmap.shape, strict=True)
+    down, across = (first + step * np.arange(FINE * count) < n for count, first, n in axes)
+    return np.logical_and.outer(down, across)
 
 
 def points_per_cell(points: NDArray[np.bool_]) -> Array:
