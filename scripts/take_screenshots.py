@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -19,6 +21,7 @@ from qtpy.QtWidgets import QApplication
 
 import perceive_ir as pir
 from napari_perceive_ir._commands import restore_dock
+from napari_perceive_ir._map_dock import QualityMapDock
 from perceive_ir.samples import load_sample
 
 SIZE = (1120, 560)
@@ -46,18 +49,58 @@ def shoot(viewer: napari.Viewer, path: Path) -> None:
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
-def open_sample(theme: str) -> tuple[napari.Viewer, Any]:
-    """Open a noisy sample and the Restore dock."""
+def open_picture(theme: str, name: str, picture: Any) -> napari.Viewer:
+    """Open a window with a picture."""
     viewer = napari.Viewer(show_welcome_screen=False)
     viewer.theme = theme
     viewer.window.resize(*SIZE)
-    clean = load_sample("tulips")[-384:, :256]
-    noisy = pir.degrade(clean, type="noise", severity=0.5, seed=1)
-    viewer.add_image(noisy, name="tulips", scale=(0.5, 0.5), units=("um", "um"))
-    dock = restore_dock(viewer)
+    viewer.add_image(picture, name=name, scale=(0.5, 0.5), units=("um", "um"))
+    return viewer
+
+
+def widen(dock: Any) -> None:
+    """Give a dock the width that docks are made for."""
     dock.window().resizeDocks([dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal)
     settle()
-    return viewer, dock
+
+
+def press(button: Any, busy: Callable[[], bool] = lambda: False) -> None:
+    """Click, and wait while what it began is going on."""
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    settle(0.05)
+    while busy():
+        settle(0.05)
+
+
+def shoot_restore_dock(theme: str, folder: Path) -> None:
+    """Restore a noisy picture and compare before and after."""
+    clean = load_sample("tulips")[-384:, :256]
+    viewer = open_picture(theme, "tulips", pir.degrade(clean, type="noise", severity=0.5, seed=1))
+    dock = restore_dock(viewer)
+    widen(dock)
+    press(dock.run_button, lambda: dock.running)
+    press(dock.compare.side_button)
+    shoot(viewer, folder / "restore_dock.png")
+    press(dock.compare.swipe_button)
+    shoot(viewer, folder / "swipe.png")
+    viewer.close()
+
+
+def shoot_map_dock(theme: str, folder: Path) -> None:
+    """Map a picture that is noisy on its right, restore what is of low quality, and show the map over the picture."""
+    clean = load_sample("nuclei")
+    noisy = pir.degrade(clean, type="noise", severity=0.6, seed=1)
+    share = np.linspace(-1, 2, clean.shape[1]).clip(0, 1)
+    viewer = open_picture(theme, "nuclei", (clean * (1 - share) + noisy * share).astype(clean.dtype))
+    dock = QualityMapDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Quality map (Perceive-IR)")
+    widen(dock)
+    press(dock.run_button, lambda: dock.running)
+    press(dock.findings.low_button, lambda: restore_dock(viewer).running or dock.after.running)
+    viewer.layers["nuclei restored"].visible = False
+    dock.parent().raise_()
+    shoot(viewer, folder / "map_dock.png")
+    viewer.close()
 
 
 def main() -> None:
@@ -67,15 +110,8 @@ def main() -> None:
     parser.add_argument("--theme", default="dark")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    viewer, dock = open_sample(chosen.theme)
-    QTest.mouseClick(dock.run_button, Qt.MouseButton.LeftButton)
-    while dock.running:
-        settle(0.05)
-    QTest.mouseClick(dock.compare.side_button, Qt.MouseButton.LeftButton)
-    shoot(viewer, chosen.folder / "restore_dock.png")
-    QTest.mouseClick(dock.compare.swipe_button, Qt.MouseButton.LeftButton)
-    shoot(viewer, chosen.folder / "swipe.png")
-    viewer.close()
+    shoot_restore_dock(chosen.theme, chosen.folder)
+    shoot_map_dock(chosen.theme, chosen.folder)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,17 @@ def test_there_is_a_menu_entry_for_every_task(manifest: PluginManifest) -> None:
     assert [item.submenu for item in menus["napari/layers/filter"]] == ["napari-perceive-ir.restore_menu"]
 
 
-def test_the_dock_is_called_restore(manifest: PluginManifest) -> None:
+def test_the_quality_map_is_in_the_menu(manifest: PluginManifest) -> None:
+    entries = [item.command for item in manifest.contributions.menus["napari/layers/visualize"]]
+    assert entries == ["napari-perceive-ir.quality_map_dock"]
+
+
+def test_opening_the_quality_map_imports_no_torch() -> None:
+    code = "import sys, napari_perceive_ir._map_dock; print('torch' in sys.modules)"
+    assert run(code) == "False"
+
+
+def test_the_docks_have_names(manifest: PluginManifest) -> None:
     assert [widget.display_name for widget in manifest.contributions.widgets] == ["Restore", "Quality map"]
 
 
