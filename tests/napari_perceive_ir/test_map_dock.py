@@ -433,6 +433,8 @@ def test_the_worst_plane_is_gone_to(viewer: Model, stack: QualityMapDock, qtbot:
 
 def test_the_plot_follows_the_viewer_and_leads_it(viewer: Model, stack: QualityMapDock, qtbot: QtBot) -> None:
     plot = stack.planes.plot
+    viewer.dims.set_point(1, 0)
+    assert plot._scores.tolist() == pytest.approx([1.5] * 4)
     viewer.dims.set_point(1, 2)  # the second depth, where one time is bad
     assert plot._scores.tolist() == pytest.approx([1.5, 1.5, 0, 1.5])
     qtbot.mouseClick(plot, Qt.MouseButton.LeftButton, pos=plot.place_of(2).toPoint())
