@@ -471,10 +471,10 @@ def test_deleting_a_layer_ends_the_swipe_of_the_dock(name: str, viewer: Model, d
 
 
 @pytest.mark.parametrize("button", ["swipe_button", "side_button"])
-def test_clearing_the_layers_ends_it(button: str, viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
+def test_deleting_all_layers_ends_it(button: str, viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
     row = restored(dock, qtbot)
     click(qtbot, getattr(row, button))
-    viewer.layers.clear()
+    del viewer.layers[:]
     qtbot.waitUntil(lambda: not row.isVisible(), timeout=LONG)
     assert not viewer.layers and not viewer.canvas.grid.enabled
 
@@ -529,6 +529,13 @@ def test_the_key_shows_what_was_before_while_it_is_held(docked_window: Any, qtbo
         assert not np.array_equal(np.asarray(cover.data), viewer.layers["cells"].data)
     else:
         assert names(viewer, visible=True) == ["cells", "cells denoised"]
+
+
+def test_a_key_whose_release_was_lost_leaves_no_trace(docked_window: Any, qtbot: QtBot) -> None:
+    viewer, dock = docked_window
+    for press in (qtbot.keyPress, qtbot.keyPress, qtbot.keyRelease):
+        press(dock, Qt.Key.Key_H)
+    assert names(viewer, visible=True) == ["cells", "cells denoised"]
 
 
 def test_closing_the_dock_ends_the_swipe_and_gives_the_key_back(docked_window: Any, qtbot: QtBot) -> None:
