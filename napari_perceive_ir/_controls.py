@@ -4,15 +4,19 @@ from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox
 from napari.layers import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_perceive_ir._compare import is_cover
 from napari_perceive_ir._layers import is_map
-from napari_perceive_ir._words import AUTOMATIC, TASK_TITLES, help_of, limits_of
+from napari_perceive_ir._words import AUTOMATIC, HANDLING_TITLES, TASK_TITLES, choices_of, help_of, limits_of
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
+
+BY_REGION = "region"
+"""The handling that has a strength for each tier."""
 
 
 class RecipeControls(QWidget):
@@ -26,12 +30,18 @@ class RecipeControls(QWidget):
         self.task = ComboBox(choices=[(title, task) for task, title in TASK_TITLES.items()], tooltip=help_of("task"))
         self.automatic = CheckBox(value=start.severity == AUTOMATIC, tooltip="Let the model see how bad it is.")
         self.severity = slider("severity", sum(limits_of("severity")) / 2)
+        handlings = [(HANDLING_TITLES[name], name) for name in choices_of("handling") if name in HANDLING_TITLES]
+        self.handling = ComboBox(choices=handlings, value=start.handling, tooltip=help_of("handling"))
         self.strength = slider("strength", start.strength)
+        sparing = make_recipe(handling=BY_REGION).tier_strength
+        self.tiers = {tier: slider("tier_strength", value) for tier, value in sparing.items()}
         self._lay_out()
         self.automatic.changed.connect(self._follow_automatic)
+        self.handling.changed.connect(self._follow_handling)
         for choice in (self.layer, self.task):
             choice.changed.connect(lambda _: self.show_seen(None))
         self._follow_automatic()
+        self._follow_handling()
         active = viewer.layers.selection.active
         if active in self.layer.choices:
             self.layer.value = active
@@ -39,7 +49,23 @@ class RecipeControls(QWidget):
     def recipe(self) -> Recipe:
         """Return the recipe that is chosen."""
         severity = AUTOMATIC if self.automatic.value else round(self.severity.value(), 2)
-        return make_recipe(task=self.task.value, severity=severity, strength=round(self.strength.value(), 2))
+        fields: dict[str, Any] = {"handling": self.handling.value, "strength": round(self.strength.value(), 2)}
+        if self.handling.value == BY_REGION:
+            fields["tier_strength"] = {tier: round(made.value(), 2) for tier, made in self.tiers.items()}
+        return make_recipe(task=self.task.value, severity=severity, **fields)
+
+    def show_recipe(self, recipe: Recipe) -> None:
+        """Choose what a recipe says; a value that has no entry here is left out."""
+        for choice, value in ((self.task, recipe.task), (self.handling, recipe.handling)):
+            if value in choice.choices:
+                choice.value = value
+        self.automatic.value = recipe.severity == AUTOMATIC
+        if recipe.severity != AUTOMATIC:
+            self.severity.setValue(recipe.severity)
+        self.strength.setValue(recipe.strength)
+        if recipe.handling == BY_REGION:
+            for tier, strength in recipe.tier_strength.items():
+                self.tiers[tier].setValue(strength)
 
     def refresh_layers(self) -> None:
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
@@ -59,8 +85,14 @@ class RecipeControls(QWidget):
         self.show_seen(None)
         self.severity.setVisible(not self.automatic.value)
 
+    def _follow_handling(self) -> None:
+        for made in self.tiers.values():
+            label: Any = self._form.labelForField(made)
+            for widget in (label, made):
+                widget.setVisible(self.handling.value == BY_REGION)
+
     def _lay_out(self) -> None:
-        form = QFormLayout(self)
+        form = self._form = QFormLayout(self)
         form.setContentsMargins(0, 0, 0, 0)
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         severity = QHBoxLayout()
@@ -71,13 +103,17 @@ class RecipeControls(QWidget):
             ("&Layer", self.layer.native, self.layer.native),
             ("&Task", self.task.native, self.task.native),
             ("Se&verity", self.automatic.native, severity),
+            ("H&andling", self.handling.native, self.handling.native),
             ("&Strength", self.strength, self.strength),
+            *((f"   in {tier}", made, made) for tier, made in self.tiers.items()),
         ):
             label = QLabel(text)
             label.setBuddy(widget)
             label.setToolTip(widget.toolTip())
             widget.setAccessibleName(text.replace("&", ""))
             form.addRow(label, field)
+        for tier, made in self.tiers.items():
+            made.setAccessibleName(f"Strength in {tier}")
 
 
 def slider(field: str, value: float) -> Any:
@@ -91,4 +127,25 @@ def slider(field: str, value: float) -> Any:
     made.setToolTip(help_of(field))
     made.setAccessibleName(field.capitalize())
     made.setFocusProxy(made.findChild(QSlider))
+    made.focusProxy().installEventFilter(SliderKeys(made))
     return made
+
+
+class SliderKeys(QObject):
+    """Moves a slider with the keyboard, which superqt's sliders of decimal numbers do not follow."""
+
+    def __init__(self, moved: Any) -> None:
+        super().__init__(moved)
+        key, step, page = Qt.Key, moved.singleStep(), moved.pageStep()
+        self._moved = moved
+        self._moves = {key.Key_Right: step, key.Key_Up: step, key.Key_PageUp: page}
+        self._moves |= {key.Key_Left: -step, key.Key_Down: -step, key.Key_PageDown: -page}
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Take the keys that move the slider."""
+        if not isinstance(event, QKeyEvent) or event.type() != QEvent.Type.KeyPress:
+            return False
+        move = self._moves.get(Qt.Key(event.key()))
+        if move is not None:
+            self._moved.setValue(self._moved.value() + move)
+        return move is not None

@@ -25,6 +25,7 @@ from napari_perceive_ir._run import (
     restoring,
     shown_severity,
 )
+from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 from perceive_ir._trace import keep_trace
 
@@ -75,16 +76,18 @@ class RestoreDock(QWidget):
     def run(self, layer: Image | None = None, task: str | None = None, **recipe_fields: Any) -> None:
         """Restore the chosen layer in the background.
 
-        A layer and a task that are given are chosen first; other fields of the recipe hold for this run.
+        A layer and fields of the recipe that are given are chosen in the controls first; a task that is given
+        begins from automatic settings. What has no control holds for this run.
         """
         if self.running:
             return
         if layer is not None:
             self.controls.layer.value = layer
         if task is not None:
-            self.controls.task.value = task
-            self.controls.automatic.value = True
+            start = Recipe()
+            recipe_fields = {"task": task, "severity": start.severity, "handling": start.handling} | recipe_fields
         try:
+            self._choose(recipe_fields)
             plan = plan_run(self.controls.layer.value, make_recipe(self.controls.recipe(), **recipe_fields))
         except MISTAKES as error:
             self._tell(error)
@@ -111,6 +114,11 @@ class RestoreDock(QWidget):
             if self.compare is not None:
                 self.compare.leave()
         return bool(super().event(event))
+
+    def _choose(self, recipe_fields: dict[str, Any]) -> None:
+        if recipe_fields:
+            self.live.release()  # the sliders are about to move for another result
+            self.controls.show_recipe(make_recipe(self.controls.recipe(), **recipe_fields))
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Ready):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._axes import layer_axes, spread_cells
@@ -127,12 +126,10 @@ def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Ima
     return layer
 
 
-def reblend(layer: Image, result: Result, image: NDArray[Any], strength: float) -> Result:
-    """Show a result that was blended anew in its layer; return it, as it now is."""
-    anew = replace(result, image=image, recipe=make_recipe(result.recipe, strength=strength))
-    layer.data = image
-    layer.metadata = {**layer.metadata, KEY: anew.to_dict()}
-    return anew
+def show_anew(layer: Image, result: Result) -> None:
+    """Show a result that was blended anew in its layer."""
+    layer.data = result.image
+    layer.metadata = {**layer.metadata, KEY: result.to_dict()}
 
 
 def about_map(mapped: Mapped) -> dict[str, Any]:

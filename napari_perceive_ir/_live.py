@@ -1,4 +1,4 @@
-"""The strength slider after a run: the result is blended anew in its layer, without running the network."""
+"""The strength sliders after a run: the result is blended anew in its layer, without running the network."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._background import Job
-from napari_perceive_ir._layers import reblend
-from napari_perceive_ir._run import Blended, Event, Failed, blending, same_but_strength
+from napari_perceive_ir._layers import show_anew
+from napari_perceive_ir._run import Blended, Event, Failed, blending, same_but_strength, strengths
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from perceive_ir import Recipe, Result
 
 PAUSE = 80
-"""Milliseconds without a move of the slider before the result is blended anew."""
+"""Milliseconds without a move of a slider before the result is blended anew."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Shown:
 
 
 class LiveStrength(QObject):
-    """Keeps the last result at the strength that the controls show."""
+    """Keeps the last result at the strengths that the controls show."""
 
     failed = Signal(object)
 
@@ -45,16 +45,23 @@ class LiveStrength(QObject):
         super().__init__(controls)
         self._controls, self._layers = controls, layers
         self._shown: Shown | None = None
+        self._blended: Shown | None = None
+        """What the job blends anew; another result may have taken its place by the time that it is done."""
         self._job: Job | None = None
         self._pause = QSignalDebouncer(parent=self)
         self._pause.setTimeout(PAUSE)
         self._pause.triggered.connect(self._blend)
-        controls.strength.valueChanged.connect(lambda _: self._pause.throttle())
+        for slider in (controls.strength, *controls.tiers.values()):
+            slider.valueChanged.connect(lambda _: self._pause.throttle())
 
     def keep(self, shown: Shown) -> None:
-        """Follow the slider with another result."""
+        """Follow the sliders with another result."""
         self._shown = shown
-        self._pause.throttle()  # the slider may have moved while it was made
+        self._pause.throttle()  # they may have moved while it was made
+
+    def release(self) -> None:
+        """Leave the result as it is from now on."""
+        self._shown = None
 
     def forget(self, layer: Image) -> None:
         """Free the result that was in a layer that is gone."""
@@ -68,19 +75,20 @@ class LiveStrength(QObject):
         return shown
 
     def _blend(self) -> None:
-        shown, strength = self._followed(), self._controls.recipe().strength
-        if self._job is not None or shown is None or strength == shown.result.recipe.strength:
+        shown, wanted = self._followed(), self._controls.recipe()
+        if self._job is not None or shown is None or strengths(wanted) == strengths(shown.result.recipe):
             return
-        self._job = Job(self, "", blending, shown.result, strength, visible=False)
+        self._blended = shown
+        self._job = Job(self, "", blending, shown.result, wanted, visible=False)
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
         self._job.start()
 
     def _happened(self, event: Event) -> None:
         shown = self._followed()
-        if isinstance(event, Blended) and shown is not None:
-            result = reblend(shown.layer, shown.result, event.image, event.strength)
-            self._shown = Shown(shown.source, shown.layer, result)
+        if isinstance(event, Blended) and shown is not None and shown is self._blended:
+            show_anew(shown.layer, event.result)
+            self._shown = Shown(shown.source, shown.layer, event.result)
         if isinstance(event, Failed):
             self._shown = None
             self.failed.emit(event.error)

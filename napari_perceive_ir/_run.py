@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from perceive_ir import PerceiveIRError, Recipe
@@ -11,8 +11,6 @@ from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from perceive_ir import Perception, QualityMap, Restorer, Result
     from perceive_ir._weights import Card
 
@@ -63,8 +61,7 @@ class Finished:
 class Blended:
     """A result has been blended anew."""
 
-    strength: float
-    image: NDArray[Any]
+    result: Result
 
 
 @dataclass(frozen=True)
@@ -99,9 +96,10 @@ def restoring(plan: RunPlan) -> Iterator[Event]:
             yield Finished(step.result)
 
 
-def blending(result: Result, strength: float) -> Iterator[Event]:
-    """Blend a result with another strength."""
-    yield Blended(strength, result.at(strength=strength))
+def blending(result: Result, wanted: Recipe) -> Iterator[Event]:
+    """Blend a result with the strengths of another recipe."""
+    image, recipe = result.at(**strengths(wanted)), make_recipe(result.recipe, **strengths(wanted))
+    yield Blended(replace(result, image=image, recipe=recipe))
 
 
 def mapping(plan: RunPlan, window: int = WINDOW, stride: int = STRIDE) -> Iterator[Event]:
@@ -135,7 +133,13 @@ def model_of(recipe: Recipe) -> Restorer:
 
 def same_but_strength(one: Recipe, other: Recipe) -> bool:
     """Whether two recipes differ in nothing but what blending anew can change."""
-    return make_recipe(one, strength=1.0, axes="auto") == make_recipe(other, strength=1.0, axes="auto")
+    same = {**strengths(one), "axes": one.axes}
+    return one == make_recipe(other, **same)
+
+
+def strengths(recipe: Recipe) -> dict[str, Any]:
+    """Return the fields of a recipe that blending anew can change."""
+    return {"strength": recipe.strength, "tier_strength": recipe.tier_strength}
 
 
 def shown_severity(recipe: Recipe, seen: Perception) -> float | None:

@@ -13,6 +13,8 @@ TASK_TITLES = {AUTOMATIC: "Automatic: all that is seen"} | {
     d.task: f"{d.task.capitalize()} a {d.adjective} picture" for d in DAMAGES
 }
 """Entry of each task in the dock."""
+HANDLING_TITLES = {"image": "The picture as a whole", "region": "Region by region"}
+"""Entry of each handling in the dock; painted labels have none."""
 _DONE = {AUTOMATIC: "restored"} | {d.task: d.participle for d in DAMAGES}
 
 
@@ -26,8 +28,20 @@ def help_of(field: str) -> str:
     return Recipe.model_fields[field].description or ""
 
 
+def choices_of(field: str) -> tuple[str, ...]:
+    """Return the words that the recipe takes for a field."""
+    return tuple(schema_of(field)["enum"])
+
+
 def limits_of(field: str) -> tuple[float, float]:
-    """Return the smallest and largest number that the recipe takes for a field."""
-    schema: dict[str, Any] = Recipe.model_json_schema()["properties"][field]
-    numbers = next(part for part in [schema, *schema.get("anyOf", ())] if "maximum" in part)
+    """Return the smallest and largest number that the recipe takes for a field, or for each value of one."""
+    schema = schema_of(field)
+    parts = [schema, *schema.get("anyOf", ()), schema.get("additionalProperties", {})]
+    numbers = next(part for part in parts if "maximum" in part)
     return float(numbers["minimum"]), float(numbers["maximum"])
+
+
+def schema_of(field: str) -> dict[str, Any]:
+    """Return what pydantic says of a field of the recipe."""
+    schema: dict[str, Any] = Recipe.model_json_schema()["properties"][field]
+    return schema
