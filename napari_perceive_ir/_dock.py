@@ -5,8 +5,17 @@ from typing import Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QProgressBar, QPushButton, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._compare_row import CompareRow
@@ -25,6 +34,7 @@ from napari_perceive_ir._run import (
     restoring,
     shown_severity,
 )
+from napari_perceive_ir._seen_bars import SeenBars, seen_types
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 from perceive_ir._trace import keep_trace
@@ -58,6 +68,7 @@ class RestoreDock(QWidget):
         self.progress = QProgressBar()
         self.compare = CompareRow(napari_viewer, self)
         self.status, self.seen, self.note = wrapped(), wrapped(), wrapped()
+        self.bars = SeenBars()
         self._lay_out()
         self.run_button.clicked.connect(lambda: self.run())
         self.cancel_button.clicked.connect(lambda: self.cancel())
@@ -97,6 +108,7 @@ class RestoreDock(QWidget):
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
         self._say("Loading the model …", seen="", note="")
+        self.bars.show_types(())
         self._job.start()
         self._show_state()
 
@@ -138,6 +150,7 @@ class RestoreDock(QWidget):
     def _see(self, event: Seen) -> None:
         assert self._plan is not None
         self._say("Restoring …", seen=f"The model sees {event.perception.words()}.")
+        self.bars.show_types(seen_types(event.perception))
         self.controls.show_seen(shown_severity(self._plan.recipe, event.perception))
 
     def _add(self, event: Finished) -> None:
@@ -192,13 +205,18 @@ class RestoreDock(QWidget):
         self.run_button.setToolTip("Restore in the background; the result is a new layer exactly on the picture.")
         self.cancel_button.setToolTip("Stop at once and add nothing.")
         self.progress.setTextVisible(False)
-        layout = QVBoxLayout(self)
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
         layout.setSpacing(8)
-        for part in (heading, self.controls, buttons, self.progress, self.status, self.seen, self.note, self.compare):
-            if isinstance(part, QHBoxLayout):
-                layout.addLayout(part)
-            else:
-                layout.addWidget(part)
+        layout.addWidget(heading)
+        layout.addWidget(self.controls)
+        layout.addLayout(buttons)
+        for part in (self.progress, self.status, self.seen, self.bars, self.note, self.compare):
+            layout.addWidget(part)
+        layout.addStretch()
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        around.addWidget(scrolled(inside))
         self._say("", seen="", note="")
         self.setTabOrder(self.controls, self.run_button)
         self.setTabOrder(self.run_button, self.cancel_button)
@@ -210,6 +228,17 @@ def wrapped(text: str = "") -> QLabel:
     label.setWordWrap(True)
     label.setMinimumWidth(0)
     return label
+
+
+def scrolled(inside: QWidget) -> QScrollArea:
+    """Make a widget scroll where the window is low, rather than make the window high."""
+    area = QScrollArea()
+    area.setWidget(inside)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return area
 
 
 def sentence(note: str) -> str:

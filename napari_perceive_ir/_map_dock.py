@@ -5,14 +5,14 @@ from typing import Any
 
 from napari.layers import Image
 from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._after import After
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._commands import run_in_dock
-from napari_perceive_ir._dock import wrapped
+from napari_perceive_ir._dock import scrolled, wrapped
 from napari_perceive_ir._layers import plan_run, replaced
 from napari_perceive_ir._map_layers import Judged, judge, named_after, remove_views, results_on, show_view, visible_view
 from napari_perceive_ir._map_panels import NOTHING, Findings, MapControls, Planes
@@ -285,14 +285,3 @@ def changes_of(region: Any) -> list[Any]:
     """Return the events that tell that a region may have changed: its data, or what is painted into them."""
     names = ("set_data", "labels_update") if region is not None else ()
     return [getattr(region.events, name) for name in names if hasattr(region.events, name)]
-
-
-def scrolled(inside: QWidget) -> QScrollArea:
-    """Make a widget scroll where the window is low, rather than make the window high."""
-    area = QScrollArea()
-    area.setWidget(inside)
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-    return area

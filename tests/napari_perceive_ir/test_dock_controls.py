@@ -15,9 +15,10 @@ from qtpy.QtCore import QPoint, Qt, QThreadPool
 from napari_perceive_ir import _commands
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._map_dock import LOW_AND_MEDIUM, ONLY_LOW
+from napari_perceive_ir._seen_bars import seen_types
 from napari_perceive_ir._words import HANDLING_TITLES, choices_of
-from perceive_ir import Recipe
-from perceive_ir._vocabulary import TIERS
+from perceive_ir import Perception, Recipe
+from perceive_ir._vocabulary import TIERS, TYPES
 
 LONG = 60_000
 """Milliseconds that a busy machine may need."""
@@ -190,3 +191,46 @@ def test_a_command_of_the_menu_begins_from_automatic_settings(window: Any, qtbot
     finish(qtbot, dock)
     assert Recipe(**recipe_of(window.layers[-1])).changed().keys() == {"task", "axes"}
     assert dock.controls.recipe() == Recipe(task="denoise")
+
+
+def hazy_and_dark() -> Perception:
+    likely = {"haze": 0.9, "lowlight": 0.5}
+    types = {name: likely.get(name, 0.1) for name in TYPES}
+    return Perception(dict.fromkeys(TIERS, 1 / 3), types, dict.fromkeys(TYPES, 0.25), (0.0, 1.0))
+
+
+def test_every_type_is_seen_with_its_probability_and_what_is_present_with_its_severity() -> None:
+    seen = {one.type: one for one in seen_types(hazy_and_dark())}
+    assert tuple(seen) == TYPES
+    assert seen["haze"].words() == "haze 90%, severity 0.25"
+    assert seen["lowlight"].words() == "lowlight 50%, severity 0.25"
+    assert seen["rain"].words() == "rain 10%, absent"
+
+
+def test_bars_are_shown_once_something_is_seen(dock: RestoreDock, viewer: Model, qtbot: QtBot, gate: Any) -> None:
+    assert not dock.bars.isVisible()
+    click(qtbot, dock.run_button)
+    qtbot.waitUntil(dock.bars.isVisible, timeout=LONG)
+    gate.opened.set()
+    finish(qtbot, dock)
+    kept = viewer.layers[-1].metadata["perceive_ir"]["perception"]["types"]
+    assert {one.type: round(one.probability, 4) for one in dock.bars.shown} == kept
+    gate.opened.clear()
+    gate.at = "Ready"
+    click(qtbot, dock.run_button)
+    assert not dock.bars.isVisible()  # what was seen last says nothing of this run
+    gate.opened.set()
+    finish(qtbot, dock)
+
+
+def test_a_bar_is_as_long_as_its_type_is_likely(dock: RestoreDock, qtbot: QtBot) -> None:
+    bars = dock.bars
+    bars.show_types(seen_types(hazy_and_dark()))
+    qtbot.waitUntil(lambda: bars.isVisible() and bars.height() == bars.sizeHint().height(), timeout=LONG)
+    drawn = bars.grab().toImage()
+    for row, one in enumerate(bars.shown):
+        track = bars.track(row)
+        y, end = int(track.center().y()), track.left() + one.probability * track.width()
+        inside, beyond, last = (drawn.pixelColor(int(x), y) for x in (end - 3, end + 3, track.right() - 3))
+        assert inside != beyond == last, one
+    assert bars.accessibleName().startswith("noise 10%, absent; haze 90%, severity 0.25")
