@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_perceive_ir._compare import is_cover
+from napari_perceive_ir._compute import ComputePart
 from napari_perceive_ir._layers import is_map
 from napari_perceive_ir._words import AUTOMATIC, HANDLING_TITLES, TASK_TITLES, choices_of, help_of, limits_of
 from perceive_ir import Recipe
@@ -35,6 +36,7 @@ class RecipeControls(QWidget):
         self.strength = slider("strength", start.strength)
         sparing = make_recipe(handling=BY_REGION).tier_strength
         self.tiers = {tier: slider("tier_strength", value) for tier, value in sparing.items()}
+        self.compute = ComputePart()
         self._lay_out()
         self.automatic.changed.connect(self._follow_automatic)
         self.handling.changed.connect(self._follow_handling)
@@ -52,7 +54,7 @@ class RecipeControls(QWidget):
         fields: dict[str, Any] = {"handling": self.handling.value, "strength": round(self.strength.value(), 2)}
         if self.handling.value == BY_REGION:
             fields["tier_strength"] = {tier: round(made.value(), 2) for tier, made in self.tiers.items()}
-        return make_recipe(task=self.task.value, severity=severity, **fields)
+        return make_recipe(task=self.task.value, severity=severity, **fields, **self.compute.fields())
 
     def show_recipe(self, recipe: Recipe) -> None:
         """Choose what a recipe says; a value that has no entry here is left out."""
@@ -63,6 +65,7 @@ class RecipeControls(QWidget):
         if recipe.severity != AUTOMATIC:
             self.severity.setValue(recipe.severity)
         self.strength.setValue(recipe.strength)
+        self.compute.show_recipe(recipe)
         if recipe.handling == BY_REGION:
             for tier, strength in recipe.tier_strength.items():
                 self.tiers[tier].setValue(strength)
@@ -99,6 +102,8 @@ class RecipeControls(QWidget):
         severity.addWidget(self.automatic.native)
         severity.addWidget(self.severity, 1)
         self.layer.native.setPlaceholderText("no image layer yet")
+        for choice in (self.layer, self.task, self.handling):
+            choice.native.setMinimumWidth(1)  # long entries do not widen the dock
         for text, widget, field in (
             ("&Layer", self.layer.native, self.layer.native),
             ("&Task", self.task.native, self.task.native),
@@ -114,6 +119,7 @@ class RecipeControls(QWidget):
             form.addRow(label, field)
         for tier, made in self.tiers.items():
             made.setAccessibleName(f"Strength in {tier}")
+        form.addRow(self.compute)
 
 
 def slider(field: str, value: float) -> Any:

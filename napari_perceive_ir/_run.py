@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from perceive_ir import Perception, QualityMap, Restorer, Result
     from perceive_ir._weights import Card
 
+NO_MATTER = ("strength", "tier_strength", "axes", "device", "precision", "memory")
+"""Fields of the recipe that may differ between a result and controls that still speak of it."""
 MISTAKES = (PerceiveIRError, ValueError, TypeError)
 """What the user is told in one line, its traceback kept in the log; everything else is a bug and is raised as one."""
 
@@ -132,9 +134,8 @@ def model_of(recipe: Recipe) -> Restorer:
 
 
 def same_but_strength(one: Recipe, other: Recipe) -> bool:
-    """Whether two recipes differ in nothing but what blending anew can change."""
-    same = {**strengths(one), "axes": one.axes}
-    return one == make_recipe(other, **same)
+    """Whether two recipes differ in nothing but what blending anew can change, and where and how it was computed."""
+    return one == make_recipe(other, **{name: getattr(one, name) for name in NO_MATTER})
 
 
 def strengths(recipe: Recipe) -> dict[str, Any]:

@@ -29,8 +29,9 @@ def help_of(field: str) -> str:
 
 
 def choices_of(field: str) -> tuple[str, ...]:
-    """Return the words that the recipe takes for a field."""
-    return tuple(schema_of(field)["enum"])
+    """Return the words that the recipe takes for a field, or examples of them where it takes others too."""
+    schema = schema_of(field)
+    return tuple(schema["enum"] if "enum" in schema else schema["examples"])
 
 
 def limits_of(field: str) -> tuple[float, float]:

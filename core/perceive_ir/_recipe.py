@@ -61,7 +61,9 @@ class Recipe(BaseModel):
     memory: Literal["auto"] | Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         default="auto", description="Memory for tiles in GiB."
     )
-    device: str = Field(default="auto", description="cpu, cuda, cuda:1 or mps.")
+    device: str = Field(
+        default="auto", description="cpu, cuda, cuda:1 or mps.", examples=["auto", "cpu", "cuda", "mps"]
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto", description="Number format of the network."
     )

@@ -11,6 +11,7 @@ from napari.components import ViewerModel as Model
 from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtWidgets import QScrollArea
 
 from napari_perceive_ir import _commands
 from napari_perceive_ir._dock import RestoreDock
@@ -234,3 +235,46 @@ def test_a_bar_is_as_long_as_its_type_is_likely(dock: RestoreDock, qtbot: QtBot)
         inside, beyond, last = (drawn.pixelColor(int(x), y) for x in (end - 3, end + 3, track.right() - 3))
         assert inside != beyond == last, one
     assert bars.accessibleName().startswith("noise 10%, absent; haze 90%, severity 0.25")
+
+
+def unfold(qtbot: QtBot, dock: RestoreDock) -> None:
+    click(qtbot, dock.controls.compute.toggleButton())
+    qtbot.waitUntil(dock.controls.compute.memory.isVisible, timeout=LONG)
+
+
+def test_what_computes_is_folded_until_somebody_asks(dock: RestoreDock, qtbot: QtBot) -> None:
+    compute = dock.controls.compute
+    assert not compute.device.isVisible()
+    unfold(qtbot, dock)
+    qtbot.keyClicks(compute.device.lineEdit(), ":1")
+    qtbot.keyClick(compute.precision, Qt.Key.Key_Down)
+    qtbot.keyClick(compute.memory, Qt.Key.Key_Up)
+    assert dock.controls.recipe() == Recipe(device="auto:1", precision="float32", memory=0.5)
+    click(qtbot, compute.toggleButton())
+    assert not compute.device.isVisible()
+
+
+def test_an_unknown_device_says_what_there_is(dock: RestoreDock, qtbot: QtBot, notices: list[str]) -> None:
+    dock.controls.compute.device.setCurrentText("abacus")
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert len(notices) == 1 and "expected device auto, cpu, cuda, cuda:N or mps, got 'abacus'" in notices[0]
+
+
+def test_another_device_does_not_loosen_the_sliders_from_the_result(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    plainly_noisy(dock)
+    layer = restored(qtbot, dock, viewer)
+    dock.controls.compute.device.setCurrentText("cpu")
+    dock.controls.strength.setValue(0.5)
+    blended_anew(qtbot, layer, strength=0.5, device="auto")
+
+
+def test_all_that_can_unfold_fits_beside_a_scroll_bar(dock: RestoreDock, qtbot: QtBot) -> None:
+    by_region(qtbot, dock)
+    unfold(qtbot, dock)
+    dock.bars.show_types(seen_types(hazy_and_dark()))
+    area = dock.findChild(QScrollArea)
+    bar = area.verticalScrollBar().sizeHint().width()
+    assert area.widget().minimumSizeHint().width() + bar <= 350
