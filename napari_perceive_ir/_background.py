@@ -6,9 +6,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import create_worker
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QThreadPool, Signal  # type: ignore[attr-defined]
 
 from napari_perceive_ir._run import Event, Progress, guarded
+
+AT_ONCE = 8
+"""Jobs that do not wait for each other, such as a blend for a run; napari's pool has a thread for each core only."""
 
 
 class Job(QObject):
@@ -32,6 +35,8 @@ class Job(QObject):
 
     def start(self) -> None:
         """Begin."""
+        pool: Any = QThreadPool.globalInstance()
+        pool.setMaxThreadCount(max(pool.maxThreadCount(), AT_ONCE))
         self._worker.start()
 
     def cancel(self) -> None:

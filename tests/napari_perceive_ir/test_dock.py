@@ -207,7 +207,18 @@ def test_closing_the_dock_stops_the_run(window: Any, qtbot: QtBot, gate: Any) ->
     assert (names(window), "Finished" in gate.seen) == (["cells"], False)
 
 
-def test_two_docks_run_at_once(window: Any, qtbot: QtBot, gate: Any) -> None:
+@pytest.fixture
+def single_core() -> Iterator[None]:
+    """napari's threads as they are on a machine with one core."""
+    pool = QThreadPool.globalInstance()
+    usual = pool.maxThreadCount()
+    pool.setMaxThreadCount(1)
+    yield
+    pool.setMaxThreadCount(usual)
+
+
+@pytest.mark.usefixtures("single_core")
+def test_two_docks_run_at_once_even_on_one_core(window: Any, qtbot: QtBot, gate: Any) -> None:
     window.add_image(picture(20, 30), name="other")
     first, second = opened(window), opened(window, "Another")
     choose(second, task="deblur", severity=0.5)
