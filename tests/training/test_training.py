@@ -16,7 +16,7 @@ from perceive_ir.networks import Reading, Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, train
 from perceive_ir_training.config import LossConfig, PerceiverConfig, PromptsConfig, parse, shipped_names
 from perceive_ir_training.crossfit import fold_of
-from perceive_ir_training.data import HELD_BACK, crop, is_held_back, load_pictures, read_picture
+from perceive_ir_training.data import HELD_BACK, crop, is_held_back, load_pictures, read_picture, vary_tones
 from perceive_ir_training.loop import learning_rate, update_average
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
@@ -323,8 +323,26 @@ def test_a_group_without_a_turn_stays_as_it_is(pictures_folder, tmp_path):
 def test_turns_of_groups_that_do_not_exist_are_refused():
     with pytest.raises(ValueError, match=r"unknown group 'noise' in mix\.turns; known groups: noise\+haze"):
         replace(TINY, mix=MixConfig(turns={"noise": 1.0}))
-    with pytest.raises(ValueError, match=r"at least one of mix\.turns > 0"):
+    with pytest.raises(ValueError, match=r"at least one group with a turn"):
         replace(TINY, mix=MixConfig(turns={TINY.model.groups[0]: 0.0}))
+
+
+def test_a_turn_that_no_type_takes_is_refused():
+    rest = "+".join(t for t in TYPES if t not in ("noise", "haze"))
+    model = replace(TINY.model, groups=("noise+haze", rest))
+    with pytest.raises(ValueError, match=r"at least one group with a turn"):
+        replace(TINY, model=model, mix=MixConfig(turns={rest: 0.0}, weights={"noise": 0.0, "haze": 0.0}))
+
+
+def test_tones_vary_light_and_leave_the_rest_alone(pictures_folder):
+    drawn = load_pictures(pictures_folder).draw(40, 32, 0.0, random())
+    assert torch.equal(vary_tones(drawn, 0.0, random()).pixels, drawn.pixels)
+    half = vary_tones(drawn, 0.5, random()).pixels
+    assert 8 <= int((half != drawn.pixels).flatten(1).any(dim=1).sum()) <= 32
+    assert (half - drawn.pixels).abs().mean() < 0.1
+    grey = replace(drawn, pixels=drawn.pixels.mean(dim=1, keepdim=True).expand(-1, 3, -1, -1), grey=torch.ones(40) > 0)
+    varied = vary_tones(grey, 1.0, random()).pixels
+    assert torch.equal(varied[:, 0], varied[:, 2])
 
 
 def test_a_batch_shows_what_it_says(pictures_folder):

@@ -73,6 +73,14 @@ class PerceiverConfig(StageConfig):
     settled: bool = False
     """Whether normalisations keep the statistics they start with, as they will when the perceiver is used: for going on
     from trained weights, where the statistics of small batches would only disturb."""
+    tones: float = 0.0
+    """Share of the pictures whose light and contrast are varied before they are damaged: a clean picture may be pale or
+    dark, and is neither hazy nor under-exposed for that."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 <= self.tones <= 1:
+            raise ValueError(f"expected tones in 0..1, got {self.tones}")
 
 
 @dataclass(frozen=True)
@@ -220,13 +228,22 @@ class TrainConfig:
         unknown = sorted(set(self.mix.turns) - set(self.model.groups))
         if unknown:
             raise ValueError(f"unknown group {unknown[0]!r} in mix.turns; known groups: {', '.join(self.model.groups)}")
-        if self.model.groups and not any(self.mix.turns.get(g, 1.0) for g in self.model.groups):
-            raise ValueError(f"expected at least one of mix.turns > 0, got {dict(self.mix.turns)}")
+        if not any(self.shares()):
+            raise ValueError(
+                f"expected at least one group with a turn, got mix.turns {dict(self.mix.turns)} "
+                f"and mix.weights {dict(self.mix.weights)}; raise one of them"
+            )
         if self.perceiver.batch < SMALLEST_PERCEIVER_BATCH:
             raise ValueError(
                 f"expected batch >= {SMALLEST_PERCEIVER_BATCH} in perceiver (two pairs of crops and a thumbnail), "
                 f"got {self.perceiver.batch}"
             )
+
+    def shares(self) -> list[float]:
+        """How often each of the model's groups trains, relative to the others: as told, or as its types are drawn."""
+        groups = zip(self.model.groups, self.model.split_groups(), strict=True)
+        drawn = {name: sum(self.mix.weights.get(t, 1.0) for t in types) for name, types in groups}
+        return [self.mix.turns.get(name, share) for name, share in drawn.items()]
 
     def stage(self, name: str) -> StageConfig:
         """Return the settings of a stage."""

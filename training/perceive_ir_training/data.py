@@ -129,6 +129,21 @@ def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator) -> N
     return np.ascontiguousarray(square[:, ::-1] if random.random() < 0.5 else square)
 
 
+def vary_tones(crops: Crops, share: float, random: np.random.Generator) -> Crops:
+    """Give a share of the crops another curve, exposure, black level and cast, all of them slight; grey stays grey."""
+    if not share:
+        return crops
+    count = len(crops.pixels)
+    curve, exposure = np.exp(random.normal(0, 0.2, count)), np.exp(random.normal(-0.07, 0.18, count).clip(max=0.12))
+    black, cast = random.uniform(-0.03, 0.05, count), np.exp(random.normal(0, 0.03, (count, 3)))
+    cast[crops.grey.numpy()] = 1
+    values = (curve, black, exposure[:, None] * cast)
+    gamma, lift, gain = (torch.from_numpy(v).float().reshape(count, -1, 1, 1) for v in values)
+    varied = (crops.pixels.pow(gamma) * gain + lift).clamp(0, 1).mul(255).round().div(255)
+    chosen = torch.from_numpy(random.random(count) < share)[:, None, None, None]
+    return replace(crops, pixels=torch.where(chosen, varied, crops.pixels))
+
+
 def shrink(pictures: Sequence[Picture], longest: int) -> tuple[Picture, ...]:
     """Make thumbnails, as the perceiver sees a whole picture."""
     small = []

@@ -21,7 +21,7 @@ from perceive_ir.networks import Signals, System
 from perceive_ir_training.captions import captions_of, describe_same
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
-from perceive_ir_training.data import Pictures
+from perceive_ir_training.data import Pictures, vary_tones
 from perceive_ir_training.language import TextTower, clip_loss
 from perceive_ir_training.losses import balanced_l1, clip_aware, perceiver_loss
 from perceive_ir_training.perceptual import (
@@ -34,7 +34,7 @@ from perceive_ir_training.perceptual import (
     rivals_of,
 )
 from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
-from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities, odds_of
+from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities
 from perceive_ir_training.sources import Sources
 
 PROBE_PICTURES, PROBE_SIDE = 4, 96
@@ -164,7 +164,8 @@ def perceiver_pictures(
     wide = replace(wide, pixels=wide.pixels[:, :, :size])
     little = thumbnails.draw(small, size, mix.microscopy, random)
     rows = []
-    for group in (wide, little):
+    for drawn in (wide, little):
+        group = vary_tones(drawn, settings.tones, random)
         severities = draw_severities(group.microscopy, mix, random)
         scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
         severities *= scale.astype(np.float32)
@@ -219,11 +220,7 @@ class PromptsStage(Forgetful):
 
 def choose_group(config: TrainConfig, random: np.random.Generator) -> Types:
     """Choose whose turn it is: the types of one group, as often as they are drawn, or as told."""
-    groups, odds = config.model.split_groups(), odds_of(config.mix)
-    if len(groups) == 1:
-        return groups[0]
-    drawn = [sum(odds[TYPES.index(t)] for t in group) for group in groups]
-    shares = np.array([config.mix.turns.get("+".join(g), n) for g, n in zip(groups, drawn, strict=True)])
+    groups, shares = config.model.split_groups(), np.array(config.shares())
     return groups[int(random.choice(len(groups), p=shares / shares.sum()))]
 
 

@@ -33,11 +33,16 @@ class Rain(Part):
               w_k = \max(0, (s - s_k) / (1 - s_k))
 
     with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
-    :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`.
+    :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`. Varied rain may be sparse and bright, or thick, and its
+    layers and its veil may set in earlier.
     """
 
     layers: Tensor
     """(n, 4, H, W), streaks at full severity."""
+    onsets: Tensor
+    """(n, 4, 1, 1), severities at which they set in."""
+    clears: Tensor
+    """(n, 1, 1, 1), severity up to which there is no veil."""
     screen: Tensor
     """(n, 1, 1, 1), ``m``."""
     tint: Tensor
@@ -51,23 +56,27 @@ class Rain(Part):
     def draw(cls, draw: Draw) -> Self:
         angle = draw.vary(0.15, -0.5, 0.5) * draw.vary(1, 0.2, 1.2)
         layers = torch.stack([_streaks(draw, k, angle) for k in range(len(ONSETS))], 1)
+        layers = torch.where(draw.chance(0.3, 1, 1, 1), 0.6 * F.max_pool2d(layers, (1, 3), 1, (0, 1)), layers)
         softness = draw.vary(0, 0, 1, 1, 1, 1)
         layers = layers + softness * (F.avg_pool2d(layers, (1, 3), 1, (0, 1)) - layers)
-        veil = (1 + 0.15 * smooth_field(draw, 4)).clamp(0.5, 1.5)
+        onsets = torch.tensor(ONSETS, device=draw.device)[:, None, None] * draw.vary(1, 0.5, 1, 1, 1, 1)
+        misty = draw.chance(0.3, 1, 1, 1)
+        clears = torch.where(misty, draw.uniform(0.05, 0.35, 1, 1, 1), 0.4)
+        veil = 1 + torch.where(misty, draw.uniform(0.15, 0.6, 1, 1, 1), 0.15) * smooth_field(draw, 4)
         light = draw.vary(0.75, 0.6, 0.9, 1, 1, 1)
-        return cls(layers, draw.vary(0.5, 0, 1, 1, 1, 1), 1 + draw.tint(0.02), veil, light)
+        screen = draw.vary(0.5, 0, 1, 1, 1, 1)
+        return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light)
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        streaks = (self.layers * weights(severity, ONSETS)).sum(1, keepdim=True) * self.tint
+        streaks = (self.layers * weights(severity, self.onsets)).sum(1, keepdim=True) * self.tint
         y = x + streaks * (1 - self.screen * x.clamp(max=1))
-        veil = VEIL * ((severity - 0.4) / 0.6).clamp(min=0) * self.veil
+        veil = VEIL * weights(severity, self.clears) * self.veil
         return y + veil * (self.light - y)
 
 
-def weights(severity: Tensor, onsets: tuple[float, ...]) -> Tensor:
+def weights(severity: Tensor, onsets: Tensor) -> Tensor:
     """Return how present each layer is (n, K, H, W) at a severity (n, 1, H, W): 0 at its onset, 1 at severity 1."""
-    onset = torch.tensor(onsets, device=severity.device)[:, None, None]
-    return ((severity - onset) / (1 - onset)).clamp(min=0)
+    return ((severity - onsets) / (1 - onsets)).clamp(min=0)
 
 
 def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
@@ -78,9 +87,10 @@ def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
     centre = draw.uniform(0, 1, count, 2) * torch.tensor([height + longest, width + longest], device=draw.device)
     lean = angle[:, None] + 0.04 * draw.normal(count)
     reach = draw.uniform(0.35, 1, count) * draw.vary(1, 0.5, 1)[:, None] * longest
-    # Most streaks are faint and a few bright, as drops lie at all distances.
-    strength = draw.uniform(0.25, 1, count).square() * draw.vary(1, 0.6, 1.5)[:, None]
-    strength = strength * (draw.uniform(0, 1, count) < draw.vary(0.67, 0.3, 1)[:, None])
+    # Most streaks are faint and a few bright, as drops lie at all distances; where there are few, each is brighter.
+    strength = draw.uniform(0.25, 1, count) ** draw.vary(2, 1, 2)[:, None] * draw.vary(1, 0.5, 1.2)[:, None]
+    share = torch.exp(draw.vary(math.log(0.67), math.log(0.12), 0))[:, None]
+    strength = strength * (draw.uniform(0, 1, count) < share) * (0.67 / share).sqrt()
     steps = torch.linspace(-0.5, 0.5, longest, device=draw.device)
     along = reach[..., None] * steps
     points = torch.stack([torch.cos(lean)[..., None] * along, torch.sin(lean)[..., None] * along], -1)

@@ -50,7 +50,8 @@ class Snow(Part):
         return cls(layers, white, veil, draw.vary(0.85, 0.7, 0.95, 1, 1, 1))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        alpha = 1 - torch.exp(-(self.layers * weights(severity, ONSETS)).sum(1, keepdim=True))
+        onsets = torch.tensor(ONSETS, device=severity.device)[:, None, None]
+        alpha = 1 - torch.exp(-(self.layers * weights(severity, onsets)).sum(1, keepdim=True))
         y = x + alpha * (self.white - x)
         return y + VEIL * severity.square() * self.veil * (self.light - y)
 
