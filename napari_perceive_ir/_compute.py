@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QIcon
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QWidget
 from superqt import QCollapsible
 
@@ -19,7 +19,8 @@ class ComputePart(QCollapsible):
     """Chooses device, precision and memory."""
 
     def __init__(self) -> None:
-        super().__init__(expandedIcon=QIcon(), collapsedIcon=QIcon())  # its own icons ignore the theme
+        super().__init__()
+        self.toggleButton().setIconSize(QSize(0, 0))  # its icons ignore the theme
         self.device, self.precision = choice("device"), choice("precision")
         self.device.setEditable(True)  # for names such as cuda:1
         self.memory = memory_box()
