@@ -51,8 +51,10 @@ test: screen-packages lint types manifest ## lint, types, contracts, manifest, a
 	$(PYTEST) -m 'not slow and not gpu'
 
 .PHONY: test-all
-test-all: screen-packages lint types manifest ## all of `test`, the slow tests, and the wheel in an empty environment
+test-all: screen-packages lint types manifest ## all of `test`, the slow tests, other Qt and napari, the wheel by itself
 	$(PYTEST)
+	scripts/test_elsewhere.sh $(VENV) pyside6 $(PYTEST_ARGS) -m 'not slow'
+	scripts/test_elsewhere.sh $(VENV) napari07 $(PYTEST_ARGS) -m 'not slow'
 	scripts/smoke_test.sh $(PYTHON) $(BIN)/python
 
 .PHONY: demo
@@ -67,5 +69,5 @@ demo: $(READY) ## restore sample pictures, write a page that shows them, open na
 
 .PHONY: clean
 clean: ## remove what was built, .venv included
-	rm -rf $(VENV) $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .venv-* $(DEMO) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find core training napari_perceive_ir tests scripts -name __pycache__ -type d -prune -exec rm -rf {} +
