@@ -1,4 +1,4 @@
-"""The commands ``train``, ``export`` and ``benchmark quality``."""
+"""The commands ``train``, ``join``, ``calibrate``, ``export`` and ``benchmark quality``."""
 
 import sys
 from pathlib import Path
@@ -74,6 +74,52 @@ def export(
     card = Card(settings.name, settings.version, settings.licence, settings.data.strip(), measured, notes)
     digest = save_system(output, load_system(weights)[0], card)
     sys.stdout.write(f"{output}: {output.stat().st_size / 2**20:.1f} MiB, sha256 {digest}\n")
+
+
+def join(
+    base: Annotated[Path, typer.Argument(help="Weights of which everything is taken that is not named below.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the joined weights (float32).")],
+    perceiver: Annotated[Path | None, typer.Option(help="Weights that give the perceiver.")] = None,
+    member: Annotated[
+        list[str] | None,
+        typer.Option(metavar="GROUP=WEIGHTS", help="Group of types whose restorer other weights give; repeatable."),
+    ] = None,
+) -> None:
+    """Join a perceiver and restorers that were trained apart (mix.turns) into one weights file."""
+    from perceive_ir._weights import load_system, save_system
+    from perceive_ir_training.joining import take_member, take_perceiver
+
+    system, card = load_system(base)
+    if perceiver is not None:
+        take_perceiver(system, perceiver)
+    for wish in member or []:
+        take_member(system, wish)
+    save_system(output, system, card, half=False)
+    sys.stdout.write(f"{output}\n")
+
+
+def calibrate(
+    weights: Annotated[Path, typer.Argument(help="RUN/weights.safetensors of a training.")],
+    data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="The folder that was trained on.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the weights (float32).")],
+    pictures: Annotated[int, typer.Option(min=40, help="Damaged pictures to measure on.")] = 400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
+) -> None:
+    """Put right when a type of damage counts as present, and how severe it is, by measurement on damaged pictures."""
+    from perceive_ir import Restorer
+    from perceive_ir._weights import load_system, save_system
+    from perceive_ir_training import calibration
+    from perceive_ir_training.data import load_pictures
+
+    system, card = load_system(weights)
+    restorer = Restorer(system, card, device="cpu", precision="float32")
+    for c in calibration.calibrate(restorer, load_pictures(data), pictures, seed):
+        sys.stdout.write(
+            f"{c.type:<9} presence {c.shift:+.2f} (found {c.found:.2f})  "
+            f"severity {c.slope:.1f} x {c.offset:+.1f} (error {c.error[0]:.3f} -> {c.error[1]:.3f})\n"
+        )
+    save_system(output, system, card, half=False)
+    sys.stdout.write(f"{output}\n")
 
 
 def benchmark_quality(

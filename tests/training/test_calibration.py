@@ -1,0 +1,122 @@
+"""Presence and severity are put right by measurement, and parts trained apart are put together."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from perceive_ir import TYPES, Restorer
+from perceive_ir._weights import Card, load_system, save_system
+from perceive_ir.networks import System, SystemConfig
+from perceive_ir_training.calibration import Calibration, calibrate, damaged, fit, fold, logit
+from perceive_ir_training.commands import join
+from perceive_ir_training.data import Picture, Pictures
+
+GROUPS = ("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight")
+TINY = SystemConfig(
+    groups=GROUPS,
+    sizes={"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)},
+    tower={"widths": (4, 4, 8, 8)},
+)
+
+
+def pictures(grey: bool = False) -> Pictures:
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 70, 1 if grey else 3), np.uint8)
+    large = pixels.repeat(8, 0).repeat(8, 1)
+    return Pictures((Picture("one", np.broadcast_to(large, (480, 560, 3)).copy(), grey),))
+
+
+def squash(logits):
+    return 1 / (1 + np.exp(-logits))
+
+
+def test_presence_is_shifted_until_few_pictures_without_the_type_have_it():
+    random = np.random.default_rng(0)
+    true = (random.random(2000) < 0.3) * random.uniform(0.1, 1, 2000)
+    read = squash(np.where(true > 0, 2.0, 0.0) + random.normal(0, 0.8, 2000))
+    found = fit("haze", true, read, np.full(2000, 0.5))
+    assert (read[true == 0] >= 0.5).mean() > 0.4
+    assert (logit(read[true == 0]) + found.shift >= 0).mean() == pytest.approx(0.02, abs=0.005)
+    assert found.found == pytest.approx((logit(read[true > 0]) + found.shift >= 0).mean())
+
+
+def test_a_shift_stays_within_its_limits():
+    true = np.zeros(100)
+    assert fit("haze", true, np.full(100, 0.999), np.full(100, 0.5)).shift == -2.5
+    assert fit("haze", true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0.5
+
+
+def test_the_line_of_a_severity_is_found():
+    true = np.random.default_rng(0).uniform(0.05, 0.95, 500)
+    found = fit("rain", true, np.full(500, 0.9), squash((logit(true) - 0.5) / 1.7))
+    assert (found.slope, found.offset) == pytest.approx((1.7, 0.5))
+    assert found.error[1] < 0.01 < found.error[0]
+
+
+def test_what_was_found_is_folded_into_the_last_layers():
+    torch.manual_seed(0)
+    perceiver = System(TINY).perceiver.eval()
+    image = torch.rand(2, 3, 32, 32)
+    before = perceiver(image)
+    fold(perceiver, (Calibration("rain", -0.7, 1.5, 0.2, (0, 0), 1.0),))
+    after, rain = perceiver(image), TYPES.index("rain")
+    assert torch.allclose(after.type_logits[:, rain], before.type_logits[:, rain] - 0.7, atol=1e-5)
+    wanted = (1.5 * before.severities[:, rain].logit() + 0.2).sigmoid()
+    assert torch.allclose(after.severities[:, rain], wanted, atol=1e-5)
+    others = [k for k in range(len(TYPES)) if k != rain]
+    assert torch.equal(after.type_logits[:, others], before.type_logits[:, others])
+    assert torch.equal(after.severities[:, others], before.severities[:, others])
+
+
+def test_pictures_to_measure_on_show_what_they_are_said_to_show():
+    drawn = list(damaged(pictures(grey=True), 30, np.random.default_rng(1)))
+    again = list(damaged(pictures(grey=True), 30, np.random.default_rng(1)))
+    assert all((a == b).all() for (_, a), (_, b) in zip(drawn, again, strict=True))
+    assert {image.shape[0] for _, image in drawn} <= {160, 224, 320, 448}
+    assert all((image[..., 0] == image[..., 2]).all() for _, image in drawn)
+    assert 1 <= sum(not true.any() for true, _ in drawn) <= 15
+
+
+def test_a_perceiver_is_put_right_by_measurement():
+    torch.manual_seed(0)
+    system = System(TINY)
+    with torch.no_grad():
+        system.perceiver.cfe.type_head.bias[TYPES.index("haze")] = 1.5  # sees haze everywhere
+    restorer = Restorer(system, Card("tiny", "0"), device="cpu", precision="float32")
+    found = {c.type: c for c in calibrate(restorer, pictures(), 40)}
+    assert found["haze"].shift < -1
+    seen = [restorer.perceive(image).types["haze"] for true, image in damaged(pictures(), 10, np.random.default_rng(3))]
+    assert np.mean(seen) < 0.5
+
+
+def save(path: Path, seed: int, config: SystemConfig = TINY) -> Path:
+    torch.manual_seed(seed)
+    save_system(path, System(config), Card("tiny", str(seed)), half=False)
+    return path
+
+
+def test_joined_weights_hold_each_part_from_where_it_was_named(tmp_path):
+    base, first, second = (save(tmp_path / f"{n}.safetensors", n) for n in range(3))
+    join(base, tmp_path / "joined.safetensors", first, [f"{GROUPS[1]}={second}"])
+    parts = {name: load_system(path)[0].state_dict() for name, path in zip("abc", (base, first, second), strict=True)}
+    for name, value in load_system(tmp_path / "joined.safetensors")[0].state_dict().items():
+        origin = "b" if name.startswith("perceiver") else "c" if name.startswith("restorer.members.1") else "a"
+        assert torch.equal(value, parts[origin][name]), name
+
+
+def test_parts_that_do_not_fit_are_refused(tmp_path):
+    base, out = save(tmp_path / "0.safetensors", 0), tmp_path / "joined.safetensors"
+    wide = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={"widths": (4, 4, 8, 16)}))
+    alone = save(tmp_path / "2.safetensors", 2, replace(TINY, groups=("+".join(TYPES),)))
+    large = save(tmp_path / "3.safetensors", 3, replace(TINY, sizes={**TINY.sizes, "widths": (8, 16, 16)}))
+    with pytest.raises(ValueError, match="a perceiver of other sizes"):
+        join(base, out, wide)
+    with pytest.raises(ValueError, match="expected GROUP=WEIGHTS with a group out of noise"):
+        join(base, out, None, ["noise=x"])
+    with pytest.raises(ValueError, match="name other weights"):
+        join(base, out, None, [f"{GROUPS[0]}={alone}"])
+    with pytest.raises(ValueError, match="restorers of other sizes"):
+        join(base, out, None, [f"{GROUPS[0]}={large}"])
+    assert not out.exists()

@@ -1,0 +1,142 @@
+"""What is put right after training, by measurement on whole pictures: when a type counts as present, and its severity.
+
+A perceiver learns on crops, but a picture is judged by the mean over its crops and its thumbnail. Of each type two
+things are measured on damaged training pictures, and folded into the last layers, so that nothing is left to do at run
+time: by how much its logit must be shifted so that few pictures without it are taken to have it, and which line through
+the logit of its severity comes nearest to the truth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from perceive_ir import TYPES, Restorer
+from perceive_ir.degradations import Mixture
+from perceive_ir.networks import Perceiver
+from perceive_ir_training.config import MixConfig
+from perceive_ir_training.data import Picture, Pictures, crop, vary_tones
+from perceive_ir_training.losses import VISIBLE
+from perceive_ir_training.sampling import draw_severities
+
+SIDES = (160, 224, 320, 448)
+"""Sides of the parts of pictures that are judged."""
+SHRUNK = (1, 2, 3)
+"""How often smaller a picture may be shown: a part of a large one shows little of its scene."""
+TONES = 0.5
+"""Share of the pictures whose light and contrast are varied."""
+FALSE_ALARMS = 0.02
+"""Share of the pictures without a type that may be taken to have it."""
+SHIFTS = (-2.5, 0.5)
+"""Largest fall and rise of the logit of a type; doubt means restraint."""
+FEWEST = 8
+"""Pictures with a type from which its severity is put right."""
+SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
+EDGE = 1e-3
+"""Severities and probabilities this near to 0 and 1 count as this far from them."""
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What is put right for one type."""
+
+    type: str
+    shift: float
+    """Added to the logit of its presence."""
+    slope: float
+    """The logit of its severity becomes ``slope * logit + offset``."""
+    offset: float
+    error: tuple[float, float]
+    """Mean absolute error of the severity, before and after."""
+    found: float
+    """Share of the pictures with the type that are still taken to have it."""
+
+
+def calibrate(restorer: Restorer, pictures: Pictures, count: int = 400, seed: int = 0) -> tuple[Calibration, ...]:
+    """Measure on ``count`` damaged parts of pictures, and put the perceiver right."""
+    true, types, severities = read_damaged(restorer, pictures, count, seed)
+    found = tuple(fit(t, true[:, k], types[:, k], severities[:, k]) for k, t in enumerate(TYPES))
+    fold(restorer.system.perceiver, found)
+    return found
+
+
+def read_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> tuple[Numbers, Numbers, Numbers]:
+    """Return true severities, and probabilities and severities as read, each (count, T)."""
+    rows: list[tuple[Numbers, Numbers, Numbers]] = []
+    for true, pixels in damaged(pictures, count, np.random.default_rng([seed, 5])):
+        seen = restorer.perceive(pixels)
+        read = (np.array([values[t] for t in TYPES]) for values in (seen.types, seen.severities))
+        rows.append((true, *read))  # type: ignore[arg-type]
+    true, types, severities = (np.stack(column) for column in zip(*rows, strict=True))
+    return true, types, severities
+
+
+def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iterator[tuple[Numbers, NDArray[np.uint8]]]:
+    """Yield true severities and the picture; a fifth of them show no damage, and a quarter only a slight one."""
+    mix = MixConfig(clean=0.0, several=0.25)
+    for _ in range(count):
+        group = pictures.microscopy if pictures.microscopy and random.random() < 0.2 else pictures.photos
+        part = view(group[random.integers(len(group))], random)
+        side = part.pixels.shape[0]
+        crops = vary_tones(Pictures((part,)).draw(1, side, 0.0, random), TONES, random)
+        severities = draw_severities(crops.microscopy, mix, random)
+        severities *= random.choice([1.0, 0.3, 0.0], p=[0.55, 0.25, 0.2])
+        true = torch.from_numpy(severities)
+        generator = torch.Generator().manual_seed(int(random.integers(2**62)))
+        mixture = Mixture.draw((1, 3, side, side), true > 0, generator, grey=crops.grey)
+        image: Tensor = mixture.apply(crops.pixels, true)[0].permute(1, 2, 0).mul(255).round().byte()
+        yield severities[0].astype(np.float64), image.numpy()
+
+
+def view(picture: Picture, random: np.random.Generator) -> Picture:
+    """Cut a random square, of the picture as it is or shrunk."""
+    side, times = int(random.choice(SIDES)), int(random.choice(SHRUNK))
+    times = min(times, max(1, min(picture.pixels.shape[:2]) // side))
+    square = crop(picture.pixels, side * times, random)
+    means = square.reshape(side, times, side, times, 3).mean(axis=(1, 3)).round()
+    return replace(picture, pixels=means.astype(np.uint8))
+
+
+def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:
+    """Find what must be put right for one type."""
+    without, shown = types[true == 0], true > VISIBLE
+    shift = float(np.clip(-np.quantile(logit(without), 1 - FALSE_ALARMS), *SHIFTS)) if len(without) else 0.0
+    found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
+    slope, offset, error = 1.0, 0.0, (0.0, 0.0)
+    if shown.sum() >= FEWEST:
+        read, wanted = logit(severities[shown]), true[shown]
+        slope, offset = min(
+            ((a, b) for a in SLOPES for b in OFFSETS), key=lambda line: miss(line[0] * read + line[1], wanted)
+        )
+        error = (miss(read, wanted), miss(slope * read + offset, wanted))
+    return Calibration(type, shift, float(slope), float(offset), error, found)
+
+
+def logit(shares: Numbers) -> Numbers:
+    """Inverse of the sigmoid."""
+    inside = shares.clip(EDGE, 1 - EDGE)
+    result: Numbers = np.log(inside / (1 - inside))
+    return result
+
+
+def miss(logits: Numbers, wanted: Numbers) -> float:
+    """Mean absolute error of severities."""
+    return float(np.abs(1 / (1 + np.exp(-logits)) - wanted).mean())
+
+
+@torch.no_grad()
+def fold(perceiver: Perceiver, calibrations: tuple[Calibration, ...]) -> None:
+    """Put a perceiver right in its last layers."""
+    types, amounts = perceiver.cfe.type_head, perceiver.cfe.severity_head
+    for c in calibrations:
+        row = TYPES.index(c.type)
+        types.bias[row] += c.shift
+        amounts.weight[row] *= c.slope
+        amounts.bias[row] = c.slope * amounts.bias[row] + c.offset

@@ -1,0 +1,45 @@
+"""Parts of systems that were trained apart, put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from torch import nn
+
+from perceive_ir._weights import load_system
+from perceive_ir.networks import Specialists, System
+
+
+def take_perceiver(system: System, path: str | Path) -> None:
+    """Take the perceiver of other weights."""
+    other = load_system(path)[0]
+    refuse_unlike(path, "a perceiver", other.config.tower_config(), system.config.tower_config())
+    system.perceiver.load_state_dict(other.perceiver.state_dict())
+
+
+def take_member(system: System, wish: str) -> None:
+    """Take the restorer of one group from other weights; the wish is ``GROUP=PATH``."""
+    group, _, path = wish.partition("=")
+    if group not in system.config.groups or not path:
+        known = ", ".join(system.config.groups)
+        raise ValueError(f"expected GROUP=WEIGHTS with a group out of {known}, got {wish!r}")
+    other = load_system(path)[0]
+    if group not in other.config.groups:
+        raise ValueError(
+            f"{path} has no restorer of {group}, but of {', '.join(other.config.groups)}; name other weights"
+        )
+    refuse_unlike(path, "restorers", other.config.backbone_config(), system.config.backbone_config())
+    source, target = (part_of(s, s.config.groups.index(group)) for s in (other, system))
+    target.load_state_dict(source.state_dict())
+
+
+def part_of(system: System, number: int) -> nn.Module:
+    """Return the restorer of a group."""
+    restorer = system.restorer
+    return restorer.members[number] if isinstance(restorer, Specialists) else restorer
+
+
+def refuse_unlike(path: str | Path, what: str, there: object, wanted: object) -> None:
+    """Refuse networks of other sizes."""
+    if there != wanted:
+        raise ValueError(f"{path} has {what} of other sizes ({there}, not {wanted}); train with one configuration")
