@@ -67,7 +67,7 @@ class Restorer:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.system = system.to(self.device).eval().requires_grad_(False)
-        self.system.restorer.to(memory_format=torch.channels_last)
+        self.system.to(memory_format=torch.channels_last)
 
     def compile(self) -> None:
         """Compile the restorer with ``torch.compile``; pays for many tiles of one size, costs a minute at the first."""
