@@ -1,27 +1,21 @@
 """The Quality map dock: where a picture is good and where it is not; numbers and layers are made elsewhere."""
 
-from time import perf_counter
 from typing import Any
 
 from napari.layers import Image
-from napari.utils.notifications import show_error
-from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QHBoxLayout, QProgressBar, QPushButton, QVBoxLayout, QWidget
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._after import After
-from napari_perceive_ir._background import Job
 from napari_perceive_ir._commands import run_in_dock
-from napari_perceive_ir._dock import scrolled, wrapped
+from napari_perceive_ir._job_dock import JobDock, Target
 from napari_perceive_ir._layers import plan_run, replaced
 from napari_perceive_ir._map_layers import Judged, judge, named_after, remove_views, results_on, show_view, visible_view
 from napari_perceive_ir._map_panels import NOTHING, Findings, MapControls, Planes
 from napari_perceive_ir._region import region_weights
-from napari_perceive_ir._run import MISTAKES, Event, Failed, Mapped, Progress, Ready, RunPlan, mapping
+from napari_perceive_ir._run import MISTAKES, Event, Mapped, mapping
 from napari_perceive_ir._statistics import measure, plane_scores, profile, table_rows, worst_plane
 from napari_perceive_ir._words import AUTOMATIC
 from perceive_ir import Recipe
-from perceive_ir._trace import keep_trace
 
 ONLY_LOW = {"low": 1.0, "medium": 0.0, "high": 0.0}
 LOW_AND_MEDIUM = {"low": 1.0, "medium": 1.0, "high": 0.0}
@@ -30,7 +24,7 @@ PAUSE = 150
 """Milliseconds without a change of the region before its numbers are taken anew."""
 
 
-class QualityMapDock(QWidget):
+class QualityMapDock(JobDock):
     """Judges an image layer place by place in the background, and shows what it found in layers and numbers.
 
     Parameters
@@ -39,31 +33,24 @@ class QualityMapDock(QWidget):
         The viewer whose layers are offered.
     """
 
-    _job: Job | None = None  # of the class, because Qt sends events to a widget before it is made
+    verb = "Map"
+    looking = "Judging the picture …"
+    doing = "Judging: {done} of {total} parts"
 
     def __init__(self, napari_viewer: Any) -> None:
-        super().__init__()
-        self._viewer = napari_viewer
-        self._source: Image | None = None
-        self._plan: RunPlan | None = None
-        self._began = 0.0
+        super().__init__(napari_viewer)
         self._maps: dict[Image, Judged] = {}
         self._region: Any = None
         self.controls = MapControls(napari_viewer)
-        self.run_button, self.cancel_button = QPushButton("Map"), QPushButton("Cancel")
-        self.progress, self.status = QProgressBar(), wrapped()
         self.findings, self.planes = Findings(napari_viewer), Planes()
         self.after = After(self)
         self._pause = QSignalDebouncer(parent=self)
         self._pause.setTimeout(PAUSE)
-        self._lay_out()
+        self.run_button.setToolTip("Judge the picture in the background; tiers, score and damage become layers on it.")
+        heading = "Shows where a picture is good, where it is not, and why."
+        self.lay_out(heading, self.controls, (self.findings, self.planes))
         self._connect()
-        self._show_state()
-
-    @property
-    def running(self) -> bool:
-        """Whether a layer is being judged, or that is still stopping."""
-        return self._job is not None
+        self.show_state()
 
     @property
     def judged(self) -> Judged | None:
@@ -77,22 +64,16 @@ class QualityMapDock(QWidget):
         try:
             plan = plan_run(self.controls.layer.value, Recipe())
         except MISTAKES as error:
-            self._tell(error)
+            self.tell(error)
             return
-        self._source, self._plan, self._began = self.controls.layer.value, plan, perf_counter()
-        self._job = Job(self, f"Judging {self._source}", mapping, plan, self.controls.window_size.pixels())
-        self._job.happened.connect(self._happened)
-        self._job.ended.connect(self._ended)
-        self._say("Loading the model …")
-        self._job.start()
-        self._show_state()
+        source = self.controls.layer.value
+        self.begin(f"Judging {source}", Target(source, plan), mapping, self.controls.window_size.pixels())
 
-    def cancel(self, why: str = "Cancelled: nothing was added.") -> None:
-        """Stop after the part that is being judged; nothing is added."""
-        if self._job is not None and not self._job.cancelled:
-            self._job.cancel()
-            self._say(why)
-            self._show_state()
+    def show_state(self) -> None:
+        """Enable and show what fits the state of the job, and the findings of the chosen layer."""
+        super().show_state()
+        self.findings.setVisible(self.judged is not None)
+        self.planes.setVisible(self.judged is not None and bool(self.judged.stack))
 
     def restore(self, tier_strength: dict[str, float]) -> None:
         """Restore the chosen layer region by region in the Restore dock."""
@@ -106,54 +87,34 @@ class QualityMapDock(QWidget):
             for axis, point in judged.point_of(place).items():
                 dims.set_point(dims.ndim - judged.source.ndim + axis, point)
 
-    def event(self, event: QEvent | None) -> bool:
-        """Stop when the dock is closed, which napari does by taking it out of the window."""
-        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
-            self.cancel()
-            self.after.stop()
-        return bool(super().event(event))
+    def _leave(self) -> None:
+        self.after.stop()
 
-    def _happened(self, event: Event) -> None:
-        if isinstance(event, Ready):
-            self._say("Judging the picture …")
-        elif isinstance(event, Progress):
-            self.progress.setRange(0, event.total)
-            self.progress.setValue(event.done)
-            self._say(f"Judging: {event.done} of {event.total} parts")
-        elif isinstance(event, Mapped):
-            self._add(event)
-        elif isinstance(event, Failed):
-            self._say("Failed: nothing was added.")
-            self._tell(event.error)
+    def _take(self, event: Event, target: Target) -> None:
+        if isinstance(event, Mapped):
+            self._add(event, target)
 
-    def _add(self, event: Mapped) -> None:
-        source, plan = self._source, self._plan
-        assert source is not None and plan is not None
+    def _add(self, mapped: Mapped, target: Target) -> None:
+        source, plan = target.source, target.plan
         if replaced(source, plan):
-            self._say("Nothing was added, because the layer's data were replaced meanwhile: map it again.")
+            self.say("Nothing was added, because the layer's data were replaced meanwhile: map it again.")
             return
         old = self._maps.pop(source, None)
         if old is not None:
             remove_views(self._viewer, old)
-        self._maps[source] = judge(self._viewer, source, plan, event)
-        self._say(f"Mapped “{source.name}” after {perf_counter() - self._began:.1f} s.")
+        self._maps[source] = judge(self._viewer, source, plan, mapped)
+        self.say(f"Mapped “{source.name}” after {self.seconds():.1f} s.")
         self._show_map()
-
-    def _ended(self) -> None:
-        self._job = self._source = self._plan = None
-        self._show_state()
 
     def _refresh(self, _: Any = None) -> None:
         self.controls.layer.reset_choices()
         self._show_map()
 
     def _forget(self, event: Any) -> None:
-        if self._source is not None and self._source == event.value:
-            self.cancel("Stopped, because the layer was removed.")
         for source, judged in list(self._maps.items()):
             if source == event.value or not any(layer in self._viewer.layers for layer in judged.views.values()):
                 del self._maps[source]
-        self._refresh()
+        super()._forget(event)
 
     def _show_map(self, _: Any = None) -> None:
         judged, results = self.judged, []
@@ -167,7 +128,7 @@ class QualityMapDock(QWidget):
         if fresh is not None and fresh not in known:
             self.findings.after.value = fresh
         self._follow_choices()
-        self._show_state()
+        self.show_state()
 
     def _choose_view(self, view: str) -> None:
         if self.judged is not None:
@@ -218,29 +179,7 @@ class QualityMapDock(QWidget):
         if self.judged is not None:
             self.go_to(worst_plane(plane_scores(self.judged.map)))
 
-    def _show_state(self) -> None:
-        stopping = self._job is not None and self._job.cancelled
-        self.run_button.setEnabled(not self.running and self.controls.layer.value is not None)
-        self.cancel_button.setEnabled(self.running and not stopping)
-        self.progress.setVisible(self.running)
-        self.findings.setVisible(self.judged is not None)
-        self.planes.setVisible(self.judged is not None and bool(self.judged.stack))
-        if not self.running:
-            self.progress.setRange(0, 0)
-
-    def _say(self, status: str) -> None:
-        self.status.setText(status)
-        self.status.setVisible(bool(status))
-
-    def _tell(self, error: Exception) -> None:
-        if not isinstance(error, MISTAKES):
-            raise error
-        keep_trace(error)
-        show_error(str(error))
-
     def _connect(self) -> None:
-        self.run_button.clicked.connect(lambda: self.run())
-        self.cancel_button.clicked.connect(lambda: self.cancel())
         self.controls.layer.changed.connect(self._show_map)
         self.findings.view.changed.connect(self._choose_view)
         self.findings.region.changed.connect(self._follow_choices)
@@ -251,34 +190,9 @@ class QualityMapDock(QWidget):
         self.planes.plot.picked.connect(self._pick_plane)
         self.planes.worst_button.clicked.connect(lambda: self._go_to_worst())
         self.after.changed.connect(self._show_numbers)
-        self.after.failed.connect(self._tell)
+        self.after.failed.connect(self.tell)
         self._pause.triggered.connect(self._show_numbers)
-        events = self._viewer.layers.events
-        for changed in (events.inserted, events.reordered, events.renamed):
-            changed.connect(self._refresh)
-        events.removed.connect(self._forget)
         self._viewer.dims.events.current_step.connect(self._show_plane)
-
-    def _lay_out(self) -> None:
-        self.run_button.setToolTip("Judge the picture in the background; tiers, score and damage become layers on it.")
-        self.cancel_button.setToolTip("Stop at once and add nothing.")
-        self.progress.setTextVisible(False)
-        self._say("")
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.run_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
-        inside = QWidget()
-        layout = QVBoxLayout(inside)
-        layout.setSpacing(8)
-        layout.addWidget(wrapped("Shows where a picture is good, where it is not, and why."))
-        layout.addWidget(self.controls)
-        layout.addLayout(buttons)
-        for part in (self.progress, self.status, self.findings, self.planes):
-            layout.addWidget(part)
-        layout.addStretch()
-        around = QVBoxLayout(self)
-        around.setContentsMargins(0, 0, 0, 0)
-        around.addWidget(scrolled(inside))
 
 
 def changes_of(region: Any) -> list[Any]:

@@ -1,0 +1,201 @@
+"""What the docks share: one job in the background, with its buttons, its progress, its words and its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from napari.layers import Image
+from napari.utils.notifications import show_error
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+
+from napari_perceive_ir._background import Job
+from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, Ready, RunPlan
+from perceive_ir._trace import keep_trace
+
+
+@dataclass(frozen=True)
+class Target:
+    """A layer and what is to be done with it."""
+
+    source: Image
+    plan: RunPlan
+
+
+class JobDock(QWidget):
+    """Runs one job at a time on a layer.
+
+    A dock over it has controls that choose a layer, and says what to run (`run`) and what comes of it (`_take`).
+
+    Parameters
+    ----------
+    viewer
+        The viewer whose layers are offered.
+    """
+
+    verb = "Run"
+    """What the button says that begins."""
+    looking = "Looking at the picture …"
+    """What is said once the model is loaded."""
+    doing = "Restoring: {done} of {total} tiles"
+    """What is said of each step."""
+
+    controls: Any
+
+    _job: Job | None = None  # of the class, because Qt sends events to a widget before it is made
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self._viewer = viewer
+        self._target: Target | None = None
+        self._began = 0.0
+        self.run_button, self.cancel_button = QPushButton(self.verb), QPushButton("Cancel")
+        self.progress, self.status = QProgressBar(), wrapped()
+        self.cancel_button.setToolTip("Stop at once and add nothing.")
+        self.progress.setTextVisible(False)
+        self.run_button.clicked.connect(lambda: self.run())
+        self.cancel_button.clicked.connect(lambda: self.cancel())
+        events = viewer.layers.events
+        for changed in (events.inserted, events.reordered, events.renamed):
+            changed.connect(self._refresh)
+        events.removed.connect(self._forget)
+        self.say("")
+
+    @property
+    def running(self) -> bool:
+        """Whether a job is on, or is still stopping."""
+        return self._job is not None
+
+    def run(self) -> None:
+        """Begin with what is chosen."""
+        raise NotImplementedError
+
+    def cancel(self, why: str = "Cancelled: nothing was added.") -> None:
+        """Stop after the step that is being computed; nothing is added."""
+        if self._job is not None and not self._job.cancelled:
+            self._job.cancel()
+            self.say(why)
+            self.show_state()
+
+    def event(self, event: QEvent | None) -> bool:
+        """Stop when the dock is closed, which napari does by taking it out of the window."""
+        if event is not None and event.type() == QEvent.Type.ParentChange and self.parent() is None:
+            self.cancel()
+            self._leave()
+        return bool(super().event(event))
+
+    def begin(self, title: str, target: Target, events: Callable[..., Iterator[Event]], *args: Any) -> None:
+        """Run a generator of events in the background."""
+        self._target, self._began = target, perf_counter()
+        self._job = Job(self, title, events, target.plan, *args)
+        self._job.happened.connect(self._happened)
+        self._job.ended.connect(self._ended)
+        self.say("Loading the model …")
+        self._job.start()
+        self.show_state()
+
+    def say(self, status: str) -> None:
+        """Say where the job is."""
+        show_words(self.status, status)
+
+    def tell(self, error: Exception) -> None:
+        """Tell the user of a mistake; everything else is a bug."""
+        if not isinstance(error, MISTAKES):
+            raise error
+        keep_trace(error)
+        show_error(str(error))
+
+    def seconds(self) -> float:
+        """Return how long the job has been on."""
+        return perf_counter() - self._began
+
+    def show_state(self) -> None:
+        """Enable and show what fits the state of the job."""
+        stopping = self._job is not None and self._job.cancelled
+        self.run_button.setEnabled(not self.running and self.controls.layer.value is not None)
+        self.cancel_button.setEnabled(self.running and not stopping)
+        self.progress.setVisible(self.running)
+        if not self.running:
+            self.progress.setRange(0, 0)
+
+    def lay_out(self, heading: str, controls: QWidget, below: Sequence[QWidget]) -> None:
+        """Put the controls above the buttons and the rest below them, in an area that scrolls."""
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.run_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        inside = QWidget()
+        layout = QVBoxLayout(inside)
+        layout.setSpacing(8)
+        layout.addWidget(wrapped(heading))
+        layout.addWidget(controls)
+        layout.addLayout(buttons)
+        for part in (self.progress, self.status, *below):
+            layout.addWidget(part)
+        layout.addStretch()
+        around = QVBoxLayout(self)
+        around.setContentsMargins(0, 0, 0, 0)
+        around.addWidget(scrolled(inside))
+        self.setTabOrder(controls, self.run_button)
+        self.setTabOrder(self.run_button, self.cancel_button)
+
+    def _take(self, event: Event, target: Target) -> None:
+        """Do something with an event of the job that is not the same for all docks."""
+        raise NotImplementedError
+
+    def _leave(self) -> None:
+        """End what else goes on when the dock is closed."""
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self.say(self.looking)
+        elif isinstance(event, Progress):
+            self.progress.setRange(0, event.total)
+            self.progress.setValue(event.done)
+            self.say(self.doing.format(done=event.done, total=event.total))
+        elif isinstance(event, Failed):
+            self.say("Failed: nothing was added.")
+            self.tell(event.error)
+        else:
+            assert self._target is not None
+            self._take(event, self._target)
+
+    def _ended(self) -> None:
+        self._job = self._target = None
+        self.show_state()
+
+    def _refresh(self, _: Any = None) -> None:
+        """Follow the layers that are there now."""
+        raise NotImplementedError
+
+    def _forget(self, event: Any) -> None:
+        if self._target is not None and self._target.source == event.value:
+            self.cancel("Stopped, because the layer was removed.")
+        self._refresh()
+
+
+def wrapped(text: str = "") -> QLabel:
+    """Make a label that breaks lines rather than widen the dock."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setMinimumWidth(0)
+    return label
+
+
+def show_words(label: QLabel, text: str) -> None:
+    """Show a text, or hide the label where there is none."""
+    label.setText(text)
+    label.setVisible(bool(text))
+
+
+def scrolled(inside: QWidget) -> QScrollArea:
+    """Make a widget scroll where the window is low, rather than make the window high."""
+    area = QScrollArea()
+    area.setWidget(inside)
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    return area
