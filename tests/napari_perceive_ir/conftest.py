@@ -1,4 +1,4 @@
-"""A tiny model with random weights under the default name, and a way to hold a run between two events."""
+"""A tiny model with random weights under the default name, a way to hold a run between two events, and hands."""
 
 from __future__ import annotations
 
@@ -7,10 +7,51 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
+LONG = 60_000
+"""Milliseconds that a busy machine may need."""
 SIZES = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
 TOWER = {"widths": (4, 4, 8, 8)}
+
+
+def picture(*shape: int, seed: int = 0) -> NDArray[np.float32]:
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+def names(viewer: Any) -> list[str]:
+    return [layer.name for layer in viewer.layers]
+
+
+def click(qtbot: Any, button: Any) -> None:
+    from qtpy.QtCore import QPoint, Qt
+
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
+
+
+def finish(qtbot: Any, *docks: Any) -> None:
+    """Wait until docks are done."""
+    qtbot.waitUntil(lambda: not any(dock.running for dock in docks), timeout=LONG)
+
+
+def hold(qtbot: Any, dock: Any, gate: Gate) -> None:
+    """Press the button that begins and wait until the gate holds the job."""
+    click(qtbot, dock.run_button)
+    qtbot.waitUntil(lambda: gate.at in gate.seen, timeout=LONG)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "qtbot" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("qtbot")  # which closes its widgets after this
+    from qtpy.QtCore import QThreadPool
+
+    yield
+    assert QThreadPool.globalInstance().waitForDone(LONG)
 
 
 @pytest.fixture(scope="session")

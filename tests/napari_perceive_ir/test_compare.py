@@ -21,9 +21,8 @@ from qtpy.QtWidgets import QApplication
 from napari_perceive_ir._compare import Flip, SideBySide, Swipe, is_cover, share_place
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._halves import Halves
+from tests.napari_perceive_ir.conftest import LONG, click, picture
 
-LONG = 60_000
-"""Milliseconds that a busy machine may need."""
 AFFINE = np.array([[1.1, 0.3, 4.0], [-0.2, 0.9, 2.0], [0, 0, 1]])
 PLACES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "plain": ((20, 30), {}),
@@ -37,10 +36,6 @@ PLACES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "added light": ((20, 30), {"blending": "additive", "colormap": "green", "opacity": 0.5}),
 }
 each_place = pytest.mark.parametrize(("shape", "place"), PLACES.values(), ids=PLACES)
-
-
-def picture(*shape: int, seed: int = 0) -> NDArray[np.float32]:
-    return np.random.default_rng(seed).random(shape).astype(np.float32)
 
 
 def opened(viewer: Any, shape: tuple[int, ...] = (20, 30), **place: Any) -> Any:
@@ -404,10 +399,6 @@ def docked(viewer: Any, qtbot: QtBot) -> RestoreDock:
     dock.show()
     dock.controls.task.value = "denoise"
     return dock
-
-
-def click(qtbot: QtBot, button: Any) -> None:
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
 def restored(dock: RestoreDock, qtbot: QtBot) -> Any:

@@ -8,20 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
-from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtCore import Qt, QThreadPool
 
 from napari_perceive_ir import _commands, map_layer, restore_layer
 from napari_perceive_ir._controls import RecipeControls
 from napari_perceive_ir._dock import RestoreDock
-
-LONG = 60_000
-"""Milliseconds that a busy machine may need."""
-
-
-def picture(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random(shape).astype(np.float32)
+from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
 
 
 @pytest.fixture
@@ -49,12 +42,6 @@ def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
     return viewer
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
-    yield
-    assert QThreadPool.globalInstance().waitForDone(LONG)
-
-
 def opened(window: Any, name: str = "Restore") -> RestoreDock:
     """Open a dock in a window."""
     dock = RestoreDock(window)
@@ -67,18 +54,6 @@ def choose(dock: RestoreDock, task: str, severity: float) -> None:
     dock.controls.task.value = task
     dock.controls.automatic.value = False
     dock.controls.severity.setValue(severity)
-
-
-def click(qtbot: QtBot, button: Any) -> None:
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
-
-
-def finish(qtbot: QtBot, *docks: RestoreDock) -> None:
-    qtbot.waitUntil(lambda: not any(dock.running for dock in docks), timeout=LONG)
-
-
-def names(viewer: Model) -> list[str]:
-    return [layer.name for layer in viewer.layers]
 
 
 def test_run_adds_the_result_on_its_source_and_says_so(window: Any, qtbot: QtBot) -> None:
@@ -115,16 +90,10 @@ def test_a_note_is_shown(dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.Mo
     assert dock.note.text() == "Unchanged: the picture is perceived as of high quality."
 
 
-def held_run(dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
-    """Press Run and wait until the gate holds it."""
-    click(qtbot, dock.run_button)
-    qtbot.waitUntil(lambda: gate.at in gate.seen, timeout=LONG)
-
-
 @pytest.mark.parametrize("at", ["Ready", "Seen", "Progress"])
 def test_cancel_adds_nothing(at: str, viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
     gate.at = at
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     click(qtbot, dock.cancel_button)
     assert not dock.cancel_button.isEnabled() and not dock.run_button.isEnabled()
     gate.opened.set()
@@ -135,7 +104,7 @@ def test_cancel_adds_nothing(at: str, viewer: Model, dock: RestoreDock, qtbot: Q
 
 
 def test_after_a_cancel_the_next_run_works(viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     click(qtbot, dock.cancel_button)
     gate.opened.set()
     finish(qtbot, dock)
@@ -150,7 +119,7 @@ def test_progress_is_shown_in_the_dock_and_in_the_activity_dock(
     from napari.utils import progress
 
     gate.at = "Progress"
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     qtbot.waitUntil(lambda: "1 of 1 tiles" in dock.status.text(), timeout=LONG)
     assert (dock.progress.value(), dock.progress.maximum(), dock.progress.isHidden()) == (1, 1, False)
     assert [bar.desc.strip(": ") for bar in progress._all_instances] == ["Restoring cells"]
@@ -160,7 +129,7 @@ def test_progress_is_shown_in_the_dock_and_in_the_activity_dock(
 
 
 def test_removing_the_layer_stops_the_run(viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     viewer.layers.remove("cells")
     gate.opened.set()
     finish(qtbot, dock)
@@ -170,7 +139,7 @@ def test_removing_the_layer_stops_the_run(viewer: Model, dock: RestoreDock, qtbo
 
 def test_removing_another_layer_does_not(viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
     viewer.add_image(picture(20, 20), name="other")
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     viewer.layers.remove("other")
     gate.opened.set()
     finish(qtbot, dock)
@@ -180,7 +149,7 @@ def test_removing_another_layer_does_not(viewer: Model, dock: RestoreDock, qtbot
 def test_data_that_change_during_a_run_do_not_disturb_it(
     viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any
 ) -> None:
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     before = viewer.layers["cells"].extent.world
     viewer.layers["cells"].data = picture(2, 30, 70)
     gate.opened.set()
@@ -191,7 +160,7 @@ def test_data_that_change_during_a_run_do_not_disturb_it(
 
 
 def test_closing_the_viewer_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
-    held_run(opened(window), qtbot, gate)
+    hold(qtbot, opened(window), gate)
     window.close()
     gate.opened.set()
     assert QThreadPool.globalInstance().waitForDone(LONG)
@@ -200,7 +169,7 @@ def test_closing_the_viewer_stops_the_run(window: Any, qtbot: QtBot, gate: Any) 
 
 def test_closing_the_dock_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
     dock = opened(window)
-    held_run(dock, qtbot, gate)
+    hold(qtbot, dock, gate)
     window.window.remove_dock_widget(dock)
     gate.opened.set()
     finish(qtbot, dock)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
-from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QScrollArea
 
 from napari_perceive_ir import _commands
@@ -20,13 +19,7 @@ from napari_perceive_ir._seen_bars import seen_types
 from napari_perceive_ir._words import HANDLING_TITLES, choices_of
 from perceive_ir import Perception, Recipe
 from perceive_ir._vocabulary import TIERS, TYPES
-
-LONG = 60_000
-"""Milliseconds that a busy machine may need."""
-
-
-def picture(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random(shape).astype(np.float32)
+from tests.napari_perceive_ir.conftest import LONG, click, finish, picture
 
 
 @pytest.fixture
@@ -51,16 +44,6 @@ def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
     return viewer
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
-    yield
-    assert QThreadPool.globalInstance().waitForDone(LONG)
-
-
-def click(qtbot: QtBot, widget: Any) -> None:
-    qtbot.mouseClick(widget, Qt.MouseButton.LeftButton, pos=QPoint(10, widget.height() // 2))
-
-
 def by_region(qtbot: QtBot, dock: RestoreDock) -> None:
     """Choose the handling with the keyboard, as a person does."""
     qtbot.keyClick(dock.controls.handling.native, Qt.Key.Key_Down)
@@ -79,10 +62,6 @@ def restored(qtbot: QtBot, dock: RestoreDock, viewer: Any) -> Any:
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
     return viewer.layers[-1]
-
-
-def finish(qtbot: QtBot, dock: RestoreDock) -> None:
-    qtbot.waitUntil(lambda: not dock.running, timeout=LONG)
 
 
 def recipe_of(layer: Any) -> dict[str, Any]:

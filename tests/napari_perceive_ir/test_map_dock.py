@@ -11,7 +11,7 @@ from napari.components import ViewerModel as Model
 from napari.layers import Image, Labels, Shapes
 from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtCore import Qt, QThreadPool
 
 import perceive_ir as pir
 from napari_perceive_ir import _commands, _map_dock, restore_layer
@@ -23,17 +23,12 @@ from napari_perceive_ir._region import region_weights
 from napari_perceive_ir._run import mapping
 from perceive_ir import TIERS, TYPES, QualityMap
 from perceive_ir._windows import check_window
+from tests.napari_perceive_ir.conftest import LONG, click, hold, names, picture
 
 # napari hides this warning of scikit-image, but not while one of its threads ends.
 pytestmark = pytest.mark.filterwarnings("ignore:Conversion from CIE-LAB")
 
-LONG = 60_000
-"""Milliseconds that a busy machine may need."""
 VIEWS = ["cells score", "cells damage", "cells quality"]
-
-
-def picture(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
 def map_of(tiers: Any, types: Any, size: tuple[int, int], severity: float = 0.5) -> QualityMap:
@@ -75,12 +70,6 @@ def gate(gate: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     held.opened.set()
 
 
-@pytest.fixture(autouse=True)
-def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
-    yield
-    assert QThreadPool.globalInstance().waitForDone(LONG)
-
-
 def shown(viewer: Model, qtbot: QtBot) -> QualityMapDock:
     dock = QualityMapDock(viewer)
     qtbot.addWidget(dock)
@@ -96,10 +85,6 @@ def opened(window: Any) -> QualityMapDock:
     return dock
 
 
-def click(qtbot: QtBot, button: Any) -> None:
-    qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
-
-
 def finish(qtbot: QtBot, dock: QualityMapDock) -> None:
     qtbot.waitUntil(lambda: not dock.running and not dock.after.running, timeout=LONG)
 
@@ -108,16 +93,6 @@ def mapped(qtbot: QtBot, dock: QualityMapDock) -> QualityMapDock:
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
     return dock
-
-
-def held_map(qtbot: QtBot, dock: QualityMapDock, gate: Any) -> None:
-    """Press Map and wait until the gate holds it."""
-    click(qtbot, dock.run_button)
-    qtbot.waitUntil(lambda: gate.at in gate.seen, timeout=LONG)
-
-
-def names(viewer: Model) -> list[str]:
-    return [layer.name for layer in viewer.layers]
 
 
 # ---- numbers
@@ -452,7 +427,7 @@ def test_the_plot_follows_the_viewer_and_leads_it(viewer: Model, stack: QualityM
 @pytest.mark.parametrize("at", ["Ready", "Progress"])
 def test_cancel_adds_nothing(at: str, viewer: Model, dock: QualityMapDock, qtbot: QtBot, gate: Any) -> None:
     gate.at = at
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     click(qtbot, dock.cancel_button)
     assert not dock.cancel_button.isEnabled() and not dock.run_button.isEnabled()
     gate.opened.set()
@@ -470,7 +445,7 @@ def test_a_cancel_stops_between_the_parts_of_a_picture(
 
     monkeypatch.setattr(_perception, "CHUNK", 32)
     gate.at = "Progress"
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     qtbot.waitUntil(lambda: dock.status.text() == "Judging: 1 of 12 parts", timeout=LONG)
     assert (dock.progress.value(), dock.progress.maximum()) == (1, 12)
     click(qtbot, dock.cancel_button)
@@ -482,7 +457,7 @@ def test_a_cancel_stops_between_the_parts_of_a_picture(
 def test_progress_is_shown_in_the_activity_dock(viewer: Model, dock: QualityMapDock, qtbot: QtBot, gate: Any) -> None:
     from napari.utils import progress
 
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     assert [bar.desc.strip(": ") for bar in progress._all_instances] == ["Judging cells"]
     gate.opened.set()
     finish(qtbot, dock)
@@ -490,7 +465,7 @@ def test_progress_is_shown_in_the_activity_dock(viewer: Model, dock: QualityMapD
 
 
 def test_removing_the_layer_stops_the_map(viewer: Model, dock: QualityMapDock, qtbot: QtBot, gate: Any) -> None:
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     viewer.layers.remove("cells")
     gate.opened.set()
     finish(qtbot, dock)
@@ -499,7 +474,7 @@ def test_removing_the_layer_stops_the_map(viewer: Model, dock: QualityMapDock, q
 
 
 def test_data_that_were_replaced_get_no_map(viewer: Model, dock: QualityMapDock, qtbot: QtBot, gate: Any) -> None:
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     viewer.layers["cells"].data = picture(2, 30, 70)
     gate.opened.set()
     finish(qtbot, dock)
@@ -518,7 +493,7 @@ def test_removing_the_layer_or_its_map_ends_the_findings(viewer: Model, dock: Qu
 
 
 def test_closing_the_viewer_stops_the_map(window: Any, qtbot: QtBot, gate: Any) -> None:
-    held_map(qtbot, opened(window), gate)
+    hold(qtbot, opened(window), gate)
     window.close()
     gate.opened.set()
     assert QThreadPool.globalInstance().waitForDone(LONG)
@@ -527,7 +502,7 @@ def test_closing_the_viewer_stops_the_map(window: Any, qtbot: QtBot, gate: Any) 
 
 def test_closing_the_dock_stops_the_map(window: Any, qtbot: QtBot, gate: Any) -> None:
     dock = opened(window)
-    held_map(qtbot, dock, gate)
+    hold(qtbot, dock, gate)
     window.window.remove_dock_widget(dock)
     gate.opened.set()
     finish(qtbot, dock)
