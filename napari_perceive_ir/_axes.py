@@ -20,6 +20,12 @@ def layer_axes(layer: Image) -> str:
     return read_axes(layer.axis_labels, layer.rgb)
 
 
+def named_axes(layer: Image) -> str:
+    """Return a layer's axes where its labels name them all, else nothing."""
+    named = "".join(letter(label) for label in layer.axis_labels)
+    return layer_axes(layer) if fits(named, layer.ndim) else ""
+
+
 def read_axes(labels: Sequence[str], rgb: bool) -> str:
     """Return axes from axis labels; colour is the last axis, which has no label."""
     named = "".join(letter(label) for label in labels)

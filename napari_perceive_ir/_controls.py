@@ -3,15 +3,14 @@
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox
-from napari.layers import Image
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QKeyEvent
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QSlider, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_perceive_ir._compare import is_cover
 from napari_perceive_ir._compute import ComputePart
-from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._forms import add_row, bare_form, show_row
+from napari_perceive_ir._picture_rows import PictureRows
 from napari_perceive_ir._words import AUTOMATIC, HANDLING_TITLES, TASK_TITLES, choices_of, help_of, limits_of
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
@@ -25,9 +24,10 @@ class RecipeControls(QWidget):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
         start = Recipe()
-        self.layer = ComboBox(choices=self._images, tooltip="The picture to restore; it stays as it is.")
+        self._form = bare_form(self)
+        self.pictures = PictureRows(viewer, self._form)
+        self.layer = self.pictures.layer
         self.task = ComboBox(choices=[(title, task) for task, title in TASK_TITLES.items()], tooltip=help_of("task"))
         self.automatic = CheckBox(value=start.severity == AUTOMATIC, tooltip="Let the model see how bad it is.")
         self.severity = slider("severity", sum(limits_of("severity")) / 2)
@@ -44,9 +44,6 @@ class RecipeControls(QWidget):
             choice.changed.connect(lambda _: self.show_seen(None))
         self._follow_automatic()
         self._follow_handling()
-        active = viewer.layers.selection.active
-        if active in self.layer.choices:
-            self.layer.value = active
 
     def recipe(self) -> Recipe:
         """Return the recipe that is chosen."""
@@ -72,7 +69,7 @@ class RecipeControls(QWidget):
 
     def refresh_layers(self) -> None:
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
-        self.layer.reset_choices()
+        self.pictures.refresh()
 
     def show_seen(self, severity: float | None) -> None:
         """Show the severity that the model saw; the slider starts from there when it takes over."""
@@ -80,43 +77,27 @@ class RecipeControls(QWidget):
         if severity is not None and self.automatic.value:
             self.severity.setValue(severity)
 
-    def _images(self, _: Any = None) -> list[tuple[str, Image]]:
-        images = (layer for layer in self._viewer.layers if isinstance(layer, Image))
-        return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
-
     def _follow_automatic(self) -> None:
         self.show_seen(None)
         self.severity.setVisible(not self.automatic.value)
 
     def _follow_handling(self) -> None:
         for made in self.tiers.values():
-            label: Any = self._form.labelForField(made)
-            for widget in (label, made):
-                widget.setVisible(self.handling.value == BY_REGION)
+            show_row(self._form, made, self.handling.value == BY_REGION)
 
     def _lay_out(self) -> None:
-        form = self._form = QFormLayout(self)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form = self._form
         severity = QHBoxLayout()
         severity.addWidget(self.automatic.native)
         severity.addWidget(self.severity, 1)
-        self.layer.native.setPlaceholderText("no image layer yet")
-        for choice in (self.layer, self.task, self.handling):
+        for choice in (self.task, self.handling):
             choice.native.setMinimumWidth(1)  # long entries do not widen the dock
-        for text, widget, field in (
-            ("&Layer", self.layer.native, self.layer.native),
-            ("&Task", self.task.native, self.task.native),
-            ("Se&verity", self.automatic.native, severity),
-            ("H&andling", self.handling.native, self.handling.native),
-            ("&Strength", self.strength, self.strength),
-            *((f"   in {tier}", made, made) for tier, made in self.tiers.items()),
-        ):
-            label = QLabel(text)
-            label.setBuddy(widget)
-            label.setToolTip(widget.toolTip())
-            widget.setAccessibleName(text.replace("&", ""))
-            form.addRow(label, field)
+        add_row(form, "&Task", self.task.native)
+        add_row(form, "Se&verity", self.automatic.native, severity)
+        add_row(form, "H&andling", self.handling.native)
+        add_row(form, "&Strength", self.strength)
+        for tier, made in self.tiers.items():
+            add_row(form, f"   in {tier}", made)
         for tier, made in self.tiers.items():
             made.setAccessibleName(f"Strength in {tier}")
         form.addRow(self.compute)

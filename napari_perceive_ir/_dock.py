@@ -3,6 +3,7 @@
 from typing import Any
 
 from napari.layers import Image
+from qtpy.QtWidgets import QLabel
 
 from napari_perceive_ir._compare_row import CompareRow
 from napari_perceive_ir._controls import RecipeControls
@@ -11,7 +12,7 @@ from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
-from perceive_ir import Recipe
+from perceive_ir import Recipe, Result
 from perceive_ir._recipe import make_recipe
 
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
@@ -52,19 +53,39 @@ class RestoreDock(JobDock):
         if self.running:
             return
         if layer is not None:
-            self.controls.layer.value = layer
+            self.controls.pictures.choose_all_of(layer)
         if task is not None:
             start = Recipe()
             recipe_fields = {"task": task, "severity": start.severity, "handling": start.handling} | recipe_fields
         try:
             self._choose(recipe_fields)
-            plan = plan_run(self.controls.layer.value, make_recipe(self.controls.recipe(), **recipe_fields))
+            targets = self._plan(make_recipe(self.controls.recipe(), **recipe_fields))
         except MISTAKES as error:
             self.tell(error)
             return
-        source = self.controls.layer.value
         self._clear()
-        self.begin(f"Restoring {source}", Target(source, plan), restoring)
+        if len(targets) > 1:
+            self.live.release()
+        self.begin(f"Restoring {' and '.join(str(one.source) for one in targets)}", targets, restoring)
+
+    def give_up(self) -> None:
+        """Cancel, but keep the planes of a stack that are finished where that is chosen."""
+        wanted = self.running and self.controls.pictures.keep.value
+        kept, targets = self._step.finished() if wanted else None, list(self._targets)
+        super().give_up()
+        if kept is not None:
+            layer = self._add(kept, targets[0])
+            layer.name += " (stopped)"
+            self.say(f"Cancelled: “{layer.name}” holds the finished planes.")
+
+    def _plan(self, recipe: Recipe) -> list[Target]:
+        pictures, point = self.controls.pictures, self.controls.pictures.point
+        if not pictures.sources:
+            plan_run(None, recipe)
+        return [
+            Target(source, plan_run(source, pictures.recipe_of(source, recipe), point=point))
+            for source in pictures.sources
+        ]
 
     def _choose(self, recipe_fields: dict[str, Any]) -> None:
         if recipe_fields:
@@ -75,22 +96,32 @@ class RestoreDock(JobDock):
         if isinstance(event, Seen):
             self._see(event, target)
         elif isinstance(event, Finished):
-            self._add(event, target)
+            self._targets.remove(target)
+            layer = self._add(event.result, target)
+            added = f"“{layer.name}”" if self._count == 1 else f"{self._count - len(self._targets)} layers"
+            self.say(f"Added {added} after {self.seconds():.1f} s.")
 
     def _see(self, event: Seen, target: Target) -> None:
-        self.say("Restoring …")
-        show_words(self.seen, f"The model sees {event.perception.words()}.")
+        self.say(f"{self._place()}Restoring …")
+        words = event.perception.words()
+        self._write(self.seen, target, words if self._count > 1 else f"The model sees {words}.")
         self.bars.show_types(seen_types(event.perception))
         self.controls.show_seen(shown_severity(target.plan.recipe, event.perception))
 
-    def _add(self, event: Finished, target: Target) -> None:
-        source, plan, result = target.source, target.plan, event.result
-        layer = add_result(self._viewer, source, plan, result)
-        self.live.keep(Shown(source, layer, result))
+    def _add(self, result: Result, target: Target) -> Image:
+        layer = add_result(self._viewer, target.source, target.plan, result)
+        if self._count == 1:
+            self.live.keep(Shown(target.source, layer, result))
         assert self.compare is not None
-        self.compare.offer(source, layer)
-        self.say(f"Added “{layer.name}” after {self.seconds():.1f} s.")
-        show_words(self.note, sentence(result.note) + (REPLACED if replaced(source, plan) else ""))
+        self.compare.offer(target.source, layer)
+        late = REPLACED if replaced(target.source, target.plan) else ""
+        self._write(self.note, target, f"{sentence(result.note)}{late}".strip())
+        return layer
+
+    def _write(self, label: QLabel, target: Target, text: str) -> None:
+        """Add a line; of several layers each has its own."""
+        line = f"“{target.source.name}”: {text}" if text and self._count > 1 else text
+        show_words(label, "\n".join(filter(None, [label.text(), line])))
 
     def _clear(self) -> None:
         """Forget what the last run saw."""

@@ -50,14 +50,16 @@ class JobDock(QWidget):
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
-        self._target: Target | None = None
+        self._targets: list[Target] = []
+        self._count = 0
+        self._step = Progress(0, 0)
         self._began = 0.0
         self.run_button, self.cancel_button = QPushButton(self.verb), QPushButton("Cancel")
         self.progress, self.status = QProgressBar(), wrapped()
         self.cancel_button.setToolTip("Stop at once and add nothing.")
         self.progress.setTextVisible(False)
         self.run_button.clicked.connect(lambda: self.run())
-        self.cancel_button.clicked.connect(lambda: self.cancel())
+        self.cancel_button.clicked.connect(lambda: self.give_up())
         events = viewer.layers.events
         for changed in (events.inserted, events.reordered, events.renamed):
             changed.connect(self._refresh)
@@ -73,11 +75,15 @@ class JobDock(QWidget):
         """Begin with what is chosen."""
         raise NotImplementedError
 
-    def cancel(self, why: str = "Cancelled: nothing was added.") -> None:
-        """Stop after the step that is being computed; nothing is added."""
+    def give_up(self) -> None:
+        """Cancel because the user wants it."""
+        self.cancel()
+
+    def cancel(self, why: str = "Cancelled") -> None:
+        """Stop after the step that is being computed; nothing more is added."""
         if self._job is not None and not self._job.cancelled:
             self._job.cancel()
-            self.say(why)
+            self.say(f"{why}: {self._added()}.")
             self.show_state()
 
     def event(self, event: QEvent | None) -> bool:
@@ -87,10 +93,11 @@ class JobDock(QWidget):
             self._leave()
         return bool(super().event(event))
 
-    def begin(self, title: str, target: Target, events: Callable[..., Iterator[Event]], *args: Any) -> None:
-        """Run a generator of events in the background."""
-        self._target, self._began = target, perf_counter()
-        self._job = Job(self, title, events, target.plan, *args)
+    def begin(self, title: str, targets: Sequence[Target], events: Callable[..., Iterator[Event]], *args: Any) -> None:
+        """Run a generator of events in the background, which goes through the targets one after the other."""
+        self._targets, self._count, self._began = list(targets), len(targets), perf_counter()
+        self._step = Progress(0, 0)
+        self._job = Job(self, title, events, *(target.plan for target in targets), *args)
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
         self.say("Loading the model …")
@@ -142,7 +149,7 @@ class JobDock(QWidget):
         self.setTabOrder(self.run_button, self.cancel_button)
 
     def _take(self, event: Event, target: Target) -> None:
-        """Do something with an event of the job that is not the same for all docks."""
+        """Do something with an event of the job that is not the same for all docks; forget a target that is done."""
         raise NotImplementedError
 
     def _leave(self) -> None:
@@ -154,16 +161,24 @@ class JobDock(QWidget):
         elif isinstance(event, Progress):
             self.progress.setRange(0, event.total)
             self.progress.setValue(event.done)
-            self.say(self.doing.format(done=event.done, total=event.total))
+            self._step = event
+            self.say(self._place() + self.doing.format(done=event.done, total=event.total))
         elif isinstance(event, Failed):
-            self.say("Failed: nothing was added.")
+            self.say(f"Failed: {self._added()}.")
             self.tell(event.error)
         else:
-            assert self._target is not None
-            self._take(event, self._target)
+            self._take(event, self._targets[0])
+
+    def _place(self) -> str:
+        number = self._count - len(self._targets) + 1
+        return f"Layer {number} of {self._count} · " if self._count > 1 and self._targets else ""
+
+    def _added(self) -> str:
+        done = self._count - len(self._targets)
+        return f"{done} of {self._count} layers are done and stay" if done else "nothing was added"
 
     def _ended(self) -> None:
-        self._job = self._target = None
+        self._job, self._targets = None, []
         self.show_state()
 
     def _refresh(self, _: Any = None) -> None:
@@ -171,8 +186,8 @@ class JobDock(QWidget):
         raise NotImplementedError
 
     def _forget(self, event: Any) -> None:
-        if self._target is not None and self._target.source == event.value:
-            self.cancel("Stopped, because the layer was removed.")
+        if any(target.source == event.value for target in self._targets):
+            self.cancel("Stopped, because the layer was removed")
         self._refresh()
 
 

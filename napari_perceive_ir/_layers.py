@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._axes import layer_axes, spread_cells
+from napari_perceive_ir._part import about_part, plane_at
 from napari_perceive_ir._placement import cell_placement, level0, placement
 from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
 from napari_perceive_ir._statistics import tier_features
@@ -15,6 +16,8 @@ from perceive_ir._vocabulary import TIERS
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from napari.layers import Image, Labels
     from numpy.typing import NDArray
 
@@ -92,12 +95,17 @@ def find_image(viewer: Any, layer: Image | str) -> Image:
     return layer
 
 
-def plan_run(source: Image | None, recipe: Recipe, labels: Any = None) -> RunPlan:
-    """Take from a layer what a run needs: the array, of a multiscale layer the finest level, and its axes."""
+def plan_run(source: Image | None, recipe: Recipe, labels: Any = None, point: Sequence[float] | None = None) -> RunPlan:
+    """Take from a layer what a run needs: the array, of a multiscale layer the finest level, and its axes.
+
+    With a point of the world, the plane of the stack that is there.
+    """
     if source is None:
         raise ValueError("no image layer to restore: open a picture first")
     axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
-    return RunPlan(level0(source), make_recipe(recipe, axes=axes), placement(source), array_of(labels))
+    part = None if point is None else plane_at(source, axes, point)
+    place = placement(source, part and part.start)
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, array_of(labels), part)
 
 
 def array_of(labels: Any) -> Any:
@@ -116,9 +124,9 @@ def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Ima
     """Add a restored picture exactly on its source, with the same look."""
     from napari.layers import Image
 
-    name = result_name(source.name, result.recipe.tasks)
-    metadata = {**source.metadata, KEY: result.to_dict()}
-    place = plan.place if replaced(source, plan) else placement(source)
+    name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words()}" if plan.part else "")
+    metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
+    place = plan.place if replaced(source, plan) else placement(source, plan.part and plan.part.start)
     layer = Image(result.image, name=name, metadata=metadata, **place)
     layer.contrast_limits_range = source.contrast_limits_range
     layer.contrast_limits = place["contrast_limits"]
@@ -129,7 +137,7 @@ def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Ima
 def show_anew(layer: Image, result: Result) -> None:
     """Show a result that was blended anew in its layer."""
     layer.data = result.image
-    layer.metadata = {**layer.metadata, KEY: result.to_dict()}
+    layer.metadata = {**layer.metadata, KEY: layer.metadata[KEY] | result.to_dict()}
 
 
 def about_map(mapped: Mapped) -> dict[str, Any]:

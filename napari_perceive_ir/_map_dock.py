@@ -67,7 +67,7 @@ class QualityMapDock(JobDock):
             self.tell(error)
             return
         source = self.controls.layer.value
-        self.begin(f"Judging {source}", Target(source, plan), mapping, self.controls.window_size.pixels())
+        self.begin(f"Judging {source}", [Target(source, plan)], mapping, self.controls.window_size.pixels())
 
     def show_state(self) -> None:
         """Enable and show what fits the state of the job, and the findings of the chosen layer."""

@@ -8,20 +8,17 @@ from typing import Any
 from magicgui.widgets import ComboBox
 from napari.layers import Image
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QFormLayout, QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayout, QWidget
 
-from napari_perceive_ir._compare import is_cover
-from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._forms import add_row, bare_form
 from napari_perceive_ir._map_layers import SCORE_VIEW, TIER_VIEW, TYPE_VIEW, regions_in
 from napari_perceive_ir._map_widgets import Legend, ScorePlot, Table
+from napari_perceive_ir._picture_rows import pictures_in
 from perceive_ir._windows import STRIDE, WINDOW, WINDOW_STEP
 
 LARGEST_WINDOW = 2 * WINDOW
 NOTHING = ""
 """Value of a choice that is no layer or view."""
-
-WIDEST = "Window "
-"""The longest label of a field."""
 
 
 class MapControls(QWidget):
@@ -29,8 +26,8 @@ class MapControls(QWidget):
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
-        self._viewer = viewer
-        self.layer = ComboBox(choices=self._images, tooltip="The picture to judge; it stays as it is.")
+        self.layer = ComboBox(choices=lambda _: pictures_in(viewer.layers))
+        self.layer.tooltip = "The picture to judge; it stays as it is."
         self.layer.native.setPlaceholderText("no image layer yet")
         self.window_size = WindowSlider()
         form = bare_form(self)
@@ -39,10 +36,6 @@ class MapControls(QWidget):
         active = viewer.layers.selection.active
         if active in self.layer.choices:
             self.layer.value = active
-
-    def _images(self, _: Any = None) -> list[tuple[str, Image]]:
-        images = (layer for layer in self._viewer.layers if isinstance(layer, Image))
-        return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
 
 
 class WindowSlider(QWidget):
@@ -158,21 +151,3 @@ class Planes(QWidget):
         with self.axis.changed.blocked():
             self.axis.choices = axes
         self.axis.native.setAccessibleName("Score over")
-
-
-def bare_form(parent: QWidget) -> QFormLayout:
-    """Make a form without margins, whose fields take all the width."""
-    form = QFormLayout(parent)
-    form.setContentsMargins(0, 0, 0, 0)
-    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-    return form
-
-
-def add_row(form: QFormLayout, text: str, widget: QWidget) -> None:
-    """Add a field with its label, which has a key of its own and the same tooltip."""
-    label = QLabel(text)
-    label.setBuddy(widget)
-    label.setToolTip(widget.toolTip())
-    label.setMinimumWidth(label.fontMetrics().horizontalAdvance(WIDEST))  # so that forms below each other align
-    widget.setAccessibleName(text.replace("&", ""))
-    form.addRow(label, widget)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,13 +22,22 @@ def level0(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def placement(layer: Image) -> dict[str, Any]:
-    """Return what puts another image of the same shape exactly on a layer and makes it look the same.
+def placement(layer: Image, start: Sequence[float] | None = None) -> dict[str, Any]:
+    """Return what puts another image on a layer, with its first pixel on ``start``, and makes it look the same.
 
     The placement of a multiscale layer is that of its finest level.
     """
     state = layer.as_layer_data_tuple()[1]
-    return {name: state[name] for name in _PLACE + _LOOK if name in state} | {"multiscale": False}
+    place = {name: state[name] for name in _PLACE + _LOOK if name in state} | {"multiscale": False}
+    return place if start is None else place | {"translate": shifted(state, layer.ndim, start)}
+
+
+def shifted(state: Mapping[str, Any], ndim: int, start: Sequence[float]) -> Any:
+    """Return the translation of an array that begins at ``start`` in the pixels of a layer."""
+    from napari.utils.transforms import Affine
+
+    pixels = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")}, ndim=ndim)
+    return pixels(np.asarray(start, float)[:ndim])
 
 
 def cell_placement(layer: Image, steps: Mapping[int, int]) -> dict[str, Any]:
@@ -37,10 +46,8 @@ def cell_placement(layer: Image, steps: Mapping[int, int]) -> dict[str, Any]:
     The first cell's centre lies (step - 1) / 2 pixels from the first pixel's centre; scale, shear and rotation turn
     that way into the world.
     """
-    from napari.utils.transforms import Affine
-
     state = layer.as_layer_data_tuple()[1]
     place = {name: state[name] for name in _PLACE if name in state}
     step = np.array([steps.get(axis, 1) for axis in range(layer.ndim)], float)
-    pixels = Affine(**{name: state[name] for name in ("scale", "translate", "rotate", "shear")}, ndim=layer.ndim)
-    return place | {"scale": np.asarray(state["scale"]) * step, "translate": pixels((step - 1) / 2)}
+    translate = shifted(state, layer.ndim, (step - 1) / 2)
+    return place | {"scale": np.asarray(state["scale"]) * step, "translate": translate}

@@ -11,6 +11,7 @@ from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
+    from napari_perceive_ir._part import Part
     from perceive_ir import Perception, QualityMap, Restorer, Result
     from perceive_ir._weights import Card
 
@@ -30,6 +31,17 @@ class RunPlan:
     place: Mapping[str, Any]
     """Where the layer lies and how it looks, for the case that its data are replaced during the run."""
     labels: Any = None
+    part: Part | None = None
+    """What of the array is restored; None for all of it."""
+
+    def pixels(self) -> Any:
+        """Return what is restored; of a lazy array it may be read here."""
+        return self.array if self.part is None else self.array[self.part.index]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of what is restored."""
+        return tuple(self.array.shape if self.part is None else (one.stop - one.start for one in self.part.index))
 
 
 @dataclass(frozen=True)
@@ -46,10 +58,12 @@ class Seen:
 
 @dataclass(frozen=True)
 class Progress:
-    """Tiles done, or parts of a map."""
+    """Tiles done, or parts of a map; of all pictures of the job."""
 
     done: int
     total: int
+    finished: Callable[[], Result | None] = lambda: None
+    """The planes of the current stack that are finished already."""
 
 
 @dataclass(frozen=True)
@@ -86,16 +100,29 @@ class Failed:
 Event = Ready | Seen | Progress | Finished | Blended | Mapped | Failed
 
 
-def restoring(plan: RunPlan) -> Iterator[Event]:
-    """Restore, with an event after every batch of tiles; close the iterator to cancel."""
-    restorer, recipe = model_of(plan.recipe), plan.recipe
+def restoring(*plans: RunPlan) -> Iterator[Event]:
+    """Restore pictures one after the other, with an event after every batch of tiles; close the iterator to cancel."""
+    restorer = model_of(plans[0].recipe)
     yield Ready()
-    seen = restorer.perceive(plan.array, recipe.axes, recipe.value_range)
-    yield Seen(seen)
-    for step in restorer.steps(plan.array, recipe, labels=plan.labels, perception=seen):
-        yield Progress(step.done, step.total)
-        if step.result is not None:
-            yield Finished(step.result)
+    tiles = [tiles_of(restorer, plan) for plan in plans]
+    for number, plan in enumerate(plans):
+        pixels, recipe = plan.pixels(), plan.recipe
+        seen = restorer.perceive(pixels, recipe.axes, recipe.value_range)
+        yield Seen(seen)
+        for step in restorer.steps(pixels, recipe, labels=plan.labels, perception=seen):
+            tiles[number] = step.total
+            yield Progress(sum(tiles[:number]) + step.done, sum(tiles), step.finished)
+            if step.result is not None:
+                yield Finished(step.result)
+
+
+def tiles_of(restorer: Restorer, plan: RunPlan) -> int:
+    """Count the tiles of a picture; one that cannot be restored is refused before any is."""
+    from perceive_ir.images import check_array, parse_layout
+
+    check_array(plan.array)
+    layout = parse_layout(plan.shape, plan.recipe.axes)
+    return restorer.lay_tiles(layout, plan.recipe, plan.recipe.tile)[0].count * layout.plane_count
 
 
 def blending(result: Result, wanted: Recipe) -> Iterator[Event]:

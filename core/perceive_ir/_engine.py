@@ -22,7 +22,7 @@ from perceive_ir._output import Job, Output, grouped, jobs
 from perceive_ir._perception import MapStep, Perception, QualityMap, map_steps, mirror, perceive
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
-from perceive_ir._tiles import Tile, TilePlan, pick_tile, plan_tiles, smaller
+from perceive_ir._tiles import Tile, TileChoice, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._weights import Card
 from perceive_ir._windows import STRIDE, WINDOW, check_window
 from perceive_ir.images import (
@@ -209,7 +209,12 @@ class Restorer:
         self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, decided: decision.Decision,
         labels: Array | None = None, tile: str | int = "auto",
     ) -> Job:  # fmt: skip
-        """Lay the tiles, as large as memory allows."""
+        """Lay the tiles of a picture and fix what is the same for all of them."""
+        plan, choice = self.lay_tiles(layout, recipe, tile)
+        return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels)
+
+    def lay_tiles(self, layout: Layout, recipe: Recipe, tile: str | int = "auto") -> tuple[TilePlan, TileChoice]:
+        """Lay tiles, as large as memory allows, and say how many the network sees at once."""
         halo, multiple = self.overlap(recipe), self.system.restorer.size_needs.multiple_of
         multiple = math.lcm(multiple, CONDITION_STEP)
         choice = pick_tile(
@@ -218,7 +223,7 @@ class Restorer:
             budget_bytes=memory_budget(recipe.memory, self.device), largest=LARGEST_TILE[self.device.type],
         )  # fmt: skip
         plan = plan_tiles(layout.height, layout.width, tile=choice.tile, halo=halo, multiple=multiple, blend=BLEND)
-        return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels)
+        return plan, choice
 
     def plan_less(self, job: Job) -> Job:
         """Plan anew after memory ran out: fewer tiles at once, and when there is but one, smaller ones."""
@@ -249,7 +254,7 @@ class Restorer:
                 output.add(number, residual)
             done += len(group)
             if done < total:
-                yield Step(done, total)
+                yield Step(done, total, finished=lambda: output.finished(self.card))
         yield Step(total, total, output.result(self.card, note))
 
     def residuals(self, images: Tensor, signals: Signals) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -59,6 +59,8 @@ class Output:
         self.accumulators: dict[int, Accumulator] = {}
         self.sources: dict[int, LazyArray] = {}
         self.maps: dict[int, QualityMap] = {}
+        self.done = 0
+        """How many planes are finished."""
 
     def source(self, number: int, plane: Plane) -> tuple[LazyArray, Plane]:
         """Return where to read a plane: the array itself, or for lazy arrays a copy of the plane, read once."""
@@ -89,6 +91,7 @@ class Output:
             if band.y0 + band.residual.shape[1] >= self.job.layout.height:
                 del self.accumulators[number]
                 self.sources.pop(number, None)
+                self.done = number + 1  # planes come in order
 
     def write(self, number: int, band: Band) -> None:
         """Write finished rows."""
@@ -111,6 +114,20 @@ class Output:
             self.image, job.seen, job.recipe, card, note, job.plan.tile_shape,
             job.array if kept else None, job.layout if kept else None, self.residual,
             tuple(self.maps[n] for n in sorted(self.maps)),
+        )  # fmt: skip
+
+    def finished(self, card: Card) -> Result | None:
+        """Return the first planes of a stack, as far as whole entries of its first long axis are finished."""
+        part = self.job.layout.first_planes(self.done)
+        if part is None:
+            return None
+        layout = Layout(self.image[part].shape, self.job.layout.axes)
+        note = f"stopped: the first {layout.plane_count} of {self.job.layout.plane_count} planes are restored"
+        whole, kept = self.result(card, note), self.residual is not None
+        return replace(
+            whole, image=self.image[part].copy(), source=self.job.array[part] if kept else None,
+            layout=layout if kept else None, residual=None if self.residual is None else self.residual[part].copy(),
+            maps=whole.maps[: layout.plane_count],
         )  # fmt: skip
 
 

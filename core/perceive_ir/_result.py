@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +81,8 @@ class Step:
     done: int
     total: int
     result: Result | None = None
+    finished: Callable[[], Result | None] = lambda: None
+    """Of a stack, the first planes that are finished already; None before the first."""
 
 
 def untouched(array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, note: str, card: Card) -> Result:

@@ -76,6 +76,15 @@ class Layout:
             number, index[axis] = divmod(number, self.shape[axis])
         return Plane(tuple(index), self.axes.index("Y"), self.axes.index("X"))
 
+    def first_planes(self, count: int) -> tuple[slice, ...] | None:
+        """Return where the first ``count`` planes lie, cut down to whole entries of the first axis that is long."""
+        index = [slice(None)] * len(self.shape)
+        for axis in self._stack_axes:
+            if self.shape[axis] > 1:
+                index[axis] = slice(0, count * self.shape[axis] // self.plane_count)
+                return tuple(index) if index[axis].stop else None
+        return None
+
     @property
     def _stack_axes(self) -> tuple[int, ...]:
         end = len(self.axes) - self.colour

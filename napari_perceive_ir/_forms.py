@@ -1,0 +1,38 @@
+"""Forms of the docks: rows of a label and a field, which can be hidden."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtWidgets import QFormLayout, QLabel, QLayout, QWidget
+
+WIDEST = "Window "
+"""Labels of a form are at least as wide as this, so that forms below each other align."""
+
+
+def bare_form(parent: QWidget) -> QFormLayout:
+    """Make a form without margins, whose fields take all the width."""
+    form = QFormLayout(parent)
+    form.setContentsMargins(0, 0, 0, 0)
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    return form
+
+
+def add_row(form: QFormLayout, text: str, widget: QWidget, field: QWidget | QLayout | None = None) -> None:
+    """Add a widget with its label, which has a key of its own and the same tooltip.
+
+    The widget is the row's field, or stands in it.
+    """
+    label = QLabel(text)
+    label.setBuddy(widget)
+    label.setToolTip(widget.toolTip())
+    label.setMinimumWidth(label.fontMetrics().horizontalAdvance(WIDEST))
+    widget.setAccessibleName(text.replace("&", "").strip())
+    form.addRow(label, widget if field is None else field)  # type: ignore[arg-type]  # it takes widgets and layouts
+
+
+def show_row(form: QFormLayout, field: QWidget, shown: bool) -> None:
+    """Show or hide a field with its label."""
+    label: Any = form.labelForField(field)
+    for widget in (label, field):
+        widget.setVisible(shown)

@@ -1,0 +1,149 @@
+"""The rows of the dock that say which pictures are meant: the layer or all selected ones, their axes, their planes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from magicgui.widgets import CheckBox, ComboBox
+from napari.layers import Image
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QFormLayout, QLineEdit
+
+from napari_perceive_ir._axes import layer_axes, named_axes
+from napari_perceive_ir._compare import is_cover
+from napari_perceive_ir._forms import add_row, show_row
+from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._part import stack_axes_of
+from napari_perceive_ir._words import AUTOMATIC
+from perceive_ir import Recipe
+from perceive_ir._recipe import make_recipe
+
+STACK, PLANE = "stack", "plane"
+AXES_HELP = (
+    "What the axes mean, one letter each, such as ZYX or TCYX: Y and X are the plane, every other axis counts planes "
+    "that are restored one by one."
+)
+
+
+class PictureRows(QObject):
+    """Chooses images of a viewer and what of them is restored.
+
+    Parameters
+    ----------
+    viewer
+        The viewer whose layers are offered.
+    form
+        Where the rows stand.
+    """
+
+    changed = Signal()
+    """Something else is chosen, or may be."""
+
+    def __init__(self, viewer: Any, form: QFormLayout) -> None:
+        super().__init__(form)
+        self._viewer, self._form = viewer, form
+        self.layer = ComboBox(choices=lambda _: pictures_in(viewer.layers))
+        self.layer.tooltip = "The picture to restore; it stays as it is."
+        self.several = CheckBox(tooltip="Restore all image layers that are selected, one after the other.")
+        self.axes = QLineEdit()
+        self.axes.setToolTip(AXES_HELP)
+        planes = [("The whole stack", STACK), ("The plane that is shown", PLANE)]
+        self.planes = ComboBox(choices=planes, tooltip="What of a stack is restored.")
+        self.keep = CheckBox(text="Keep finished planes", tooltip="When a run is cancelled, keep what is finished.")
+        self._asked: tuple[Image | None, str] = (None, "")
+        self._lay_out()
+        self.layer.changed.connect(lambda _: self._follow())
+        self.several.changed.connect(lambda _: self._show())
+        self.planes.changed.connect(lambda _: self._show())
+        self.axes.editingFinished.connect(self._show)
+        active = viewer.layers.selection.active
+        if active in self.layer.choices:
+            self.layer.value = active
+        viewer.layers.selection.events.changed.connect(self.refresh)
+        self._follow()
+
+    @property
+    def sources(self) -> list[Image]:
+        """The chosen layers."""
+        if self.several.value and len(self._selected()) > 1:
+            return self._selected()
+        return [] if self.layer.value is None else [self.layer.value]
+
+    @property
+    def point(self) -> Sequence[float] | None:
+        """The place in the world whose plane is meant; None for the whole stack."""
+        return self._viewer.dims.point if self.planes.value == PLANE else None
+
+    def axes_of(self, source: Image) -> str:
+        """Return the axes of a layer: what was typed, else what its labels say."""
+        typed = self.axes.text().strip().upper()
+        if source.ndim == 2 or typed in ("", self._asked[1]):
+            return layer_axes(source)
+        return typed + "C" if source.rgb and len(typed) == source.ndim else typed
+
+    def recipe_of(self, source: Image, recipe: Recipe) -> Recipe:
+        """Return a recipe with the axes of a layer."""
+        return make_recipe(recipe, axes=self.axes_of(source)) if recipe.axes == AUTOMATIC else recipe
+
+    def choose_all_of(self, layer: Image) -> None:
+        """Choose one layer, with all its planes."""
+        self.layer.value, self.several.value, self.planes.value = layer, False, STACK
+
+    def refresh(self, _: Any = None) -> None:
+        """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
+        self.layer.reset_choices()
+        self._follow()
+
+    def _follow(self, _: Any = None) -> None:
+        """Fill in the axes of the layer where its labels say them; what was typed for it stays."""
+        before, layer = self._asked[0], self.layer.value
+        told = named_axes(layer) if layer is not None else ""
+        if before is not layer:
+            for one, connect in ((before, "disconnect"), (layer, "connect")):
+                if one is not None:
+                    getattr(one.events.axis_labels, connect)(self._follow)
+        if self._asked != (layer, told):
+            self._asked = (layer, told)
+            self.axes.setText(told)
+            if layer is not None:
+                self.axes.setPlaceholderText(f"e.g. {'TZ'[-(layer.ndim - 2) :]}YX: what is the first axis?")
+        self._show()
+
+    def _lay_out(self) -> None:
+        form = self._form
+        self.layer.native.setPlaceholderText("no image layer yet")
+        add_row(form, "&Layer", self.layer.native)
+        form.addRow("", self.several.native)
+        add_row(form, "A&xes", self.axes)
+        add_row(form, "&Planes", self.planes.native)
+        form.addRow("", self.keep.native)
+        for choice in (self.layer, self.planes):
+            choice.native.setMinimumWidth(1)  # long entries do not widen the dock
+
+    def _show(self) -> None:
+        layer, count = self.layer.value, len(self._selected())
+        self.several.text = f"All {count} selected images"
+        self.several.native.setVisible(count > 1)
+        self.layer.enabled = not (count > 1 and self.several.value)
+        show_row(self._form, self.axes, layer is not None and layer.ndim > 2)
+        stack = any(self._is_stack(source) for source in self.sources)
+        show_row(self._form, self.planes.native, stack)
+        self.keep.native.setVisible(stack and self.planes.value == STACK)
+        self.changed.emit()
+
+    def _is_stack(self, source: Image) -> bool:
+        try:
+            return bool(stack_axes_of(source, self.axes_of(source)))
+        except ValueError:  # axes that do not fit are refused when they are used
+            return True
+
+    def _selected(self) -> list[Image]:
+        selection = self._viewer.layers.selection
+        return [layer for _, layer in pictures_in(self._viewer.layers) if layer in selection]
+
+
+def pictures_in(layers: Iterable[Any]) -> list[tuple[str, Image]]:
+    """Return the image layers that show pictures, not maps or comparisons, with their names."""
+    images = (layer for layer in layers if isinstance(layer, Image))
+    return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
