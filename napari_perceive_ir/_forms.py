@@ -28,7 +28,7 @@ def add_row(form: QFormLayout, text: str, widget: QWidget, field: QWidget | QLay
     label.setToolTip(widget.toolTip())
     label.setMinimumWidth(label.fontMetrics().horizontalAdvance(WIDEST))
     widget.setAccessibleName(text.replace("&", "").strip())
-    form.addRow(label, widget if field is None else field)  # type: ignore[arg-type]  # it takes widgets and layouts
+    form.addRow(label, widget if field is None else field)
 
 
 def show_row(form: QFormLayout, field: QWidget, shown: bool) -> None:

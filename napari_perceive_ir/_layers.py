@@ -104,7 +104,7 @@ def plan_run(source: Image | None, recipe: Recipe, labels: Any = None, point: Se
         raise ValueError("no image layer to restore: open a picture first")
     axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
     part = None if point is None else plane_at(source, axes, point)
-    place = placement(source, part and part.start)
+    place = placement(source, part)
     return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, array_of(labels), part)
 
 
@@ -126,7 +126,7 @@ def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Ima
 
     name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words()}" if plan.part else "")
     metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
-    place = plan.place if replaced(source, plan) else placement(source, plan.part and plan.part.start)
+    place = plan.place if replaced(source, plan) else placement(source, plan.part)
     layer = Image(result.image, name=name, metadata=metadata, **place)
     layer.contrast_limits_range = source.contrast_limits_range
     layer.contrast_limits = place["contrast_limits"]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 if TYPE_CHECKING:
     from napari.layers import Image
+
+    from napari_perceive_ir._part import Part
 
 _PLACE = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 _LOOK = (
@@ -22,17 +25,17 @@ def level0(layer: Image) -> Any:
     return layer.data[0] if layer.multiscale else layer.data
 
 
-def placement(layer: Image, start: Sequence[float] | None = None) -> dict[str, Any]:
-    """Return what puts another image on a layer, with its first pixel on ``start``, and makes it look the same.
+def placement(layer: Image, part: Part | None = None) -> dict[str, Any]:
+    """Return what puts another image on a layer, or on a part of it, and makes it look the same.
 
     The placement of a multiscale layer is that of its finest level.
     """
     state = layer.as_layer_data_tuple()[1]
     place = {name: state[name] for name in _PLACE + _LOOK if name in state} | {"multiscale": False}
-    return place if start is None else place | {"translate": shifted(state, layer.ndim, start)}
+    return place if part is None else place | {"translate": shifted(state, layer.ndim, part.start)}
 
 
-def shifted(state: Mapping[str, Any], ndim: int, start: Sequence[float]) -> Any:
+def shifted(state: Mapping[str, Any], ndim: int, start: ArrayLike) -> Any:
     """Return the translation of an array that begins at ``start`` in the pixels of a layer."""
     from napari.utils.transforms import Affine
 

@@ -133,7 +133,7 @@ def test_removing_the_layer_stops_the_run(viewer: Model, dock: RestoreDock, qtbo
     viewer.layers.remove("cells")
     gate.opened.set()
     finish(qtbot, dock)
-    assert (names(viewer), dock.status.text()) == ([], "Stopped, because the layer was removed.")
+    assert (names(viewer), dock.status.text()) == ([], "Stopped, because the layer was removed: nothing was added.")
     assert not dock.run_button.isEnabled()
 
 
