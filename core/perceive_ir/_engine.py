@@ -7,8 +7,9 @@ values as they are stored: ``out = in + strength * scale * sum(window * (net(x) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import _decision as decision
-from perceive_ir._device import choose_device, choose_precision, memory_budget, without_denormals
-from perceive_ir._output import Job, Output, grouped, jobs
-from perceive_ir._perception import MapStep, Perception, QualityMap, map_steps, mirror, perceive
+from perceive_ir._device import GIB, choose_device, choose_precision, in_company, memory_budget, without_denormals
+from perceive_ir._output import Job, Output, Part, grouped, parts
+from perceive_ir._perception import MapStep, Perception, QualityMap, Subject, map_steps, mirror, perceive
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
 from perceive_ir._tiles import Tile, TileChoice, TilePlan, pick_tile, plan_tiles, smaller
@@ -32,7 +33,6 @@ from perceive_ir.images import (
     check_array,
     find_range,
     parse_layout,
-    read_tile,
     to_network,
 )
 from perceive_ir.networks import Signals, System
@@ -75,11 +75,12 @@ class Restorer:
 
     def perceive(self, image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto") -> Perception:
         """Say what is wrong with a picture, or with a stack as one, and how badly."""
-        array = check_array(image)
-        layout = parse_layout(array.shape, axes)
-        limits = find_range(array, layout, value_range)
+        return self.perceive_all([look_at(image, axes, value_range)])[0]
+
+    def perceive_all(self, subjects: Sequence[Subject]) -> list[Perception]:
+        """Say the same of several pictures, each for itself; crops of one size are looked at together."""
         with without_denormals():
-            return perceive(self.system.perceiver, array, layout, limits, self.device)
+            return perceive(self.system.perceiver, subjects, self.device)
 
     def quality_map(
         self,
@@ -177,18 +178,53 @@ class Restorer:
         if recipe.handling == "image" and decided.unchanged:
             yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
             return
-        noted = recipe.handling == "image" or (recipe.handling == "region" and seen.unknown)
-        notes = [decided.note] if noted and decided.note else []
+        note = note_of(recipe, seen, decided)
         job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile), ""
         while True:
             try:
-                yield from self.run(job, keep_residual, "; ".join([*notes, short] if short else notes))
+                yield from self.run(job, keep_residual, "; ".join(filter(None, [note, short])))
                 return
             except torch.OutOfMemoryError:
                 pass  # what the tiles held is free only when the error is
             job = self.plan_less(job)
             height, width = job.plan.tile_shape
             short = f"memory was short: tiles of {height} x {width} pixels used, {job.batch} at once"
+
+    def restore_all(
+        self, subjects: Sequence[Subject], seen: Sequence[Perception], recipe: Recipe
+    ) -> Iterator[tuple[int, Result]]:
+        """Restore several pictures, tiles of one size together; yield number and result as each is finished.
+
+        On a processor each result has the very bits that `restore` gives. Nothing is retried with smaller tiles.
+        """
+        self.check_overlap(recipe)
+        alike: dict[tuple[int, int], dict[int, Output]] = {}
+        notes = {}
+        planes = sum(subject.layout.plane_count for subject in subjects)
+        for number, (subject, one) in enumerate(zip(subjects, seen, strict=True)):
+            decided = decision.decide(recipe, one)
+            if recipe.handling == "image" and decided.unchanged:
+                yield number, untouched(subject.array, subject.layout, recipe, one, decided.note, self.card)
+                continue
+            notes[number] = note_of(recipe, one, decided)
+            job = self.plan(subject.array, subject.layout, recipe, one, decided, None, recipe.tile, planes)
+            alike.setdefault(job.plan.tile_shape, {})[number] = Output(job, keep_residual=False)
+        for outputs in alike.values():
+            waiting, jobs = dict(outputs), [output.job for output in outputs.values()]
+            tiles = sum(job.plan.count * job.layout.plane_count for job in jobs)
+            for _ in self.batches(list(outputs.values()), min(tiles, *(job.batch for job in jobs))):
+                for number in [n for n, output in waiting.items() if output.done == output.job.layout.plane_count]:
+                    yield number, waiting.pop(number).result(self.card, notes[number])
+
+    def memory(self, recipe: Recipe) -> float:
+        """Return the memory that the tiles of a batch may need here and now, in GiB."""
+        return memory_budget(recipe.memory, self.device) / GIB
+
+    @property
+    def pixels_at_once(self) -> int:
+        """How many pixels of small pictures are worth a batch of the network."""
+        side: int = LARGEST_TILE[self.device.type] + 2 * DEFAULT_OVERLAP
+        return side * side
 
     def overlap(self, recipe: Recipe) -> int:
         """Return the context around a tile, in pixels."""
@@ -207,18 +243,23 @@ class Restorer:
 
     def plan(
         self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, decided: decision.Decision,
-        labels: Array | None = None, tile: str | int = "auto",
+        labels: Array | None = None, tile: str | int = "auto", planes: int = 0,
     ) -> Job:  # fmt: skip
-        """Lay the tiles of a picture and fix what is the same for all of them."""
-        plan, choice = self.lay_tiles(layout, recipe, tile)
+        """Lay the tiles of a picture and fix what is the same for all of them; see `lay_tiles`."""
+        plan, choice = self.lay_tiles(layout, recipe, tile, planes)
         return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels)
 
-    def lay_tiles(self, layout: Layout, recipe: Recipe, tile: str | int = "auto") -> tuple[TilePlan, TileChoice]:
-        """Lay tiles, as large as memory allows, and say how many the network sees at once."""
+    def lay_tiles(
+        self, layout: Layout, recipe: Recipe, tile: str | int = "auto", planes: int = 0
+    ) -> tuple[TilePlan, TileChoice]:
+        """Lay tiles, as large as memory allows, and say how many the network sees at once.
+
+        ``planes`` of several pictures, not only those of this one, may share a batch.
+        """
         halo, multiple = self.overlap(recipe), self.system.restorer.size_needs.multiple_of
         multiple = math.lcm(multiple, CONDITION_STEP)
         choice = pick_tile(
-            layout.height, layout.width, halo=halo, multiple=multiple, planes=layout.plane_count,
+            layout.height, layout.width, halo=halo, multiple=multiple, planes=planes or layout.plane_count,
             bytes_per_pixel=self.system.restorer.bytes_per_pixel, wish=tile,
             budget_bytes=memory_budget(recipe.memory, self.device), largest=LARGEST_TILE[self.device.type],
         )  # fmt: skip
@@ -230,32 +271,38 @@ class Restorer:
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
         if job.batch > 1:
-            return replace(job, batch=job.batch // 4 or 1)
+            return replace(job, batch=job.batch // 4 or 1, short=True)
         tile = smaller(job.tile)
-        return replace(self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile), batch=1)
+        planned = self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile)
+        return replace(planned, batch=1, short=True)
 
     def run(self, job: Job, keep_residual: bool, note: str) -> Iterator[Step]:
         """Restore tile by tile, batch by batch; planes are written in place as their rows are finished."""
         output = Output(job, keep_residual)
-        guides = self.conditions(job)
         total, done = job.plan.count * job.layout.plane_count, 0
-        buffer = torch.empty(job.batch, 3, *job.plan.tile_shape, device=self.device).to(
-            memory_format=torch.channels_last
-        )
-        for group in grouped(jobs(job, output), job.batch):
-            for slot, (_, source, plane, tile) in enumerate(group):
-                rows, columns = job.plan.read(tile)
-                raw = read_tile(source, plane, rows, columns)
-                buffer[slot] = fill_up(to_network(raw, *job.seen.value_range, self.device), job.plan.tile_shape)
-            images = buffer[: len(group)]
-            signals = guides([(number, tile) for number, _, _, tile in group], output)
-            residuals = self.residuals(images, signals)
-            for (number, _, _, _), residual in zip(group, residuals, strict=True):
-                output.add(number, residual)
-            done += len(group)
+        for count in self.batches([output], job.batch):
+            done += count
             if done < total:
                 yield Step(done, total, finished=lambda: output.finished(self.card))
         yield Step(total, total, output.result(self.card, note))
+
+    def batches(self, outputs: Sequence[Output], size: int) -> Iterator[int]:
+        """Restore the tiles, all of one size, of one picture or several; yield after every batch how many it had."""
+        shape = outputs[0].job.plan.tile_shape
+        guides = {id(output): self.conditions(output.job) for output in outputs}
+        buffer = torch.empty(size, 3, *shape, device=self.device).to(memory_format=torch.channels_last)
+        for group in grouped(chain.from_iterable(map(parts, outputs)), size):
+            for slot, (output, number, tile) in enumerate(group):
+                raw = output.read(number, tile)
+                low, high = output.job.seen.value_range
+                buffer[slot] = fill_up(to_network(raw, low, high, self.device), shape)
+            images = buffer[: len(group)]
+            if not outputs[0].job.short:
+                images = in_company(images)
+            residuals = self.residuals(images, joined(told(group, guides)))
+            for (output, number, _), residual in zip(group, residuals, strict=False):
+                output.add(number, residual)
+            yield len(group)
 
     def residuals(self, images: Tensor, signals: Signals) -> Tensor:
         """Run the network on a batch of tiles: (N, 3, h, w) -> what it wants to change, float32."""
@@ -300,6 +347,41 @@ class Restorer:
         return decision.enlarge(
             decision.region_condition(job.recipe, qmap), qmap.stride // CONDITION_STEP, (size[0], size[1])
         )
+
+
+def look_at(image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto") -> Subject:
+    """Find out what an array holds: its axes, and which values are black and white."""
+    array = check_array(image)
+    layout = parse_layout(array.shape, axes)
+    return Subject(array, layout, find_range(array, layout, value_range))
+
+
+def note_of(recipe: Recipe, seen: Perception, decided: decision.Decision) -> str:
+    """Return what the decision has to say, where it is the one that counts."""
+    noted = recipe.handling == "image" or (recipe.handling == "region" and seen.unknown)
+    return decided.note if noted else ""
+
+
+def told(
+    group: Sequence[Part], guides: Mapping[int, Callable[[list[tuple[int, Tile]], Output], Signals]]
+) -> Iterator[tuple[Signals, int]]:
+    """Yield the signals of each picture in a batch of tiles, and how many tiles it has there."""
+    for _, run in groupby(group, key=lambda part: id(part[0])):
+        tiles = list(run)
+        output = tiles[0][0]
+        yield guides[id(output)]([(number, tile) for _, number, tile in tiles], output), len(tiles)
+
+
+def joined(parts: Iterable[tuple[Signals, int]]) -> Signals:
+    """Join the signals of pictures, each repeated for all its tiles; those of a single picture stay as they are."""
+    several = list(parts)
+    if len(several) == 1:
+        return several[0][0]
+    conditions = [signals.condition.expand(count, *signals.condition.shape[1:]) for signals, count in several]
+    if several[0][0].semantics is None:
+        return Signals(torch.cat(conditions))
+    levels = zip(*([f.expand(count, -1) for f in signals.semantics or ()] for signals, count in several), strict=True)
+    return Signals(torch.cat(conditions), tuple(map(torch.cat, levels)))
 
 
 def fill_up(image: Tensor, size: tuple[int, int]) -> Tensor:

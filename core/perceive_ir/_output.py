@@ -45,6 +45,8 @@ class Job:
     """How many tiles the network sees at once."""
     decided: decision.Decision
     labels: Array | None = None
+    short: bool = False
+    """Whether memory ran out before."""
 
 
 class Output:
@@ -71,6 +73,10 @@ class Output:
             self.sources[number] = read_tile(self.job.array, plane, *whole)
         kept = self.sources[number]
         return kept, Plane((slice(None),) * len(kept.shape), 0, 1)
+
+    def read(self, number: int, tile: Tile) -> Array:
+        """Return what lies under a tile, as it is stored."""
+        return read_tile(*self.source(number, self.job.layout.plane(number)), *self.job.plan.read(tile))
 
     def map_of(self, number: int, judge: Callable[..., QualityMap]) -> QualityMap:
         """Return the quality map of a plane, made when it is first needed."""
@@ -131,11 +137,15 @@ class Output:
         )  # fmt: skip
 
 
-def jobs(job: Job, output: Output) -> Iterator[tuple[int, LazyArray, Plane, Tile]]:
+Part = tuple[Output, int, Tile]
+"""A tile of a plane (its number) of a picture."""
+
+
+def parts(output: Output) -> Iterator[Part]:
     """All tiles of all planes, in order."""
-    for number in range(job.layout.plane_count):
-        for tile in job.plan.tiles:
-            yield (number, *output.source(number, job.layout.plane(number)), tile)
+    for number in range(output.job.layout.plane_count):
+        for tile in output.job.plan.tiles:
+            yield output, number, tile
 
 
 def grouped(items: Iterator[Any], size: int) -> Iterator[list[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import islice, product
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,17 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
 from perceive_ir._windows import check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import Perceiver, Reading, pool_windows
+from perceive_ir.networks import Perceiver, pool_windows
 
 CROP = 128
 """Side of a crop, in pixels."""
 MOST_CROPS = 16
+MOST_TOGETHER = 64
+"""Crops of several pictures that the tower sees at once."""
 THUMBNAIL = 224
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
@@ -34,6 +37,8 @@ CHUNK = 768
 """A quality map is computed in chunks of this side."""
 
 Array = NDArray[np.float32]
+Features = tuple[Tensor, ...]
+"""F_1 .. F_n, each (N, D_l)."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +158,31 @@ class MapStep:
     map: QualityMap | None = None
 
 
-def perceive(
-    perceiver: Perceiver, array: LazyArray, layout: Layout, value_range: tuple[float, float], device: torch.device
-) -> Perception:
-    """Judge a picture, or a stack as one."""
-    crops = [cut(array, layout, place, value_range, device) for place in places(layout)]
-    readings, semantics = read_groups(perceiver, crops)
-    small = [thumbnail(array, layout.plane(n), layout, value_range, device) for n in spread(layout.plane_count, 4)]
-    overviews, _ = read_groups(perceiver, small)
+@dataclass(frozen=True)
+class Subject:
+    """A picture or stack to look at."""
+
+    array: LazyArray
+    layout: Layout
+    value_range: tuple[float, float]
+
+
+def perceive(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Perception]:
+    """Judge pictures, or stacks as one each; what is alike in size goes through the tower together."""
+    crops = [[cut(one, place, device) for place in places(one.layout)] for one in subjects]
+    small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
+    features = pooled(perceiver, [image for images in (*crops, *small) for image in images])
+    parts = [joined(features, len(images)) for images in (*crops, *small)]
+    return [
+        judge(perceiver, one, near, far)
+        for one, near, far in zip(subjects, parts[: len(subjects)], parts[len(subjects) :], strict=True)
+    ]
+
+
+def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
+    """Read what is wrong with one picture off the features of its crops and of its thumbnails."""
+    with torch.inference_mode():
+        readings, overviews = perceiver.read(near), perceiver.read(far)
     types = combine(readings.type_logits, overviews.type_logits).sigmoid()
     severities = combine(readings.severities, overviews.severities)
     tiers = readings.tier_logits.softmax(dim=-1).mean(dim=0)
@@ -168,8 +190,8 @@ def perceive(
         named(TIERS, tiers),
         named(TYPES, types),
         named(TYPES, severities),
-        value_range,
-        tuple(f.mean(dim=0).float().cpu().numpy() for f in semantics),
+        subject.value_range,
+        tuple(f.mean(dim=0).float().cpu().numpy() for f in near),
     )
 
 
@@ -208,17 +230,12 @@ def starts(length: int, count: int) -> list[int]:
     return [last // 2] if count == 1 else [round(i * last / (count - 1)) for i in range(count)]
 
 
-def cut(
-    array: LazyArray,
-    layout: Layout,
-    place: tuple[Plane, slice, slice],
-    limits: tuple[float, float],
-    device: torch.device,
-) -> Tensor:
+def cut(subject: Subject, place: tuple[Plane, slice, slice], device: torch.device) -> Tensor:
     """Read one crop (3, h, w), with sides that the tower can take."""
     plane, rows, columns = place
-    raw = read_tile(array, plane, clipped(rows, layout.height), clipped(columns, layout.width))
-    return padded(to_network(raw, *limits, device), Perceiver.multiple_of)
+    layout = subject.layout
+    raw = read_tile(subject.array, plane, clipped(rows, layout.height), clipped(columns, layout.width))
+    return padded(to_network(raw, *subject.value_range, device), Perceiver.multiple_of)
 
 
 def clipped(part: slice, length: int) -> slice:
@@ -238,28 +255,35 @@ def mirror(length: int, wanted: int, before: int = 0) -> Tensor:
     return torch.where(index < length, index, 2 * length - 1 - index)
 
 
-def thumbnail(
-    array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float], device: torch.device
-) -> Tensor:
+def thumbnail(subject: Subject, number: int, device: torch.device) -> Tensor:
     """Shrink a whole plane, read with a stride, to a thumbnail (3, h, w)."""
-    longest = max(layout.height, layout.width)
-    step = max(1, longest // (2 * THUMBNAIL))
-    raw = read_tile(array, plane, slice(0, layout.height, step), slice(0, layout.width, step))
-    image = to_network(raw, *limits, device)
+    layout = subject.layout
+    step = max(1, max(layout.height, layout.width) // (2 * THUMBNAIL))
+    raw = read_tile(subject.array, layout.plane(number), slice(0, layout.height, step), slice(0, layout.width, step))
+    image = to_network(raw, *subject.value_range, device)
     ratio = min(1.0, THUMBNAIL / max(image.shape[-2:]))
     size = [max(1, round(n * ratio)) for n in image.shape[-2:]]
     return padded(F.interpolate(image[None], size=size, mode="area")[0], Perceiver.multiple_of)
 
 
-def read_groups(perceiver: Perceiver, crops: Sequence[Tensor]) -> tuple[Reading, tuple[Tensor, ...]]:
-    """Read crops, those of one size together."""
-    groups: dict[torch.Size, list[Tensor]] = {}
-    for crop in crops:
-        groups.setdefault(crop.shape, []).append(crop)
-    with torch.inference_mode():
-        features = [perceiver.semantics(torch.stack(group)) for group in groups.values()]
-        semantics = tuple(torch.cat(level) for level in zip(*features, strict=True))
-        return perceiver.read(semantics), semantics
+def pooled(perceiver: Perceiver, images: Sequence[Tensor]) -> Iterator[Features]:
+    """Return the features of each image, one row each; those of one size are found together."""
+    groups: dict[torch.Size, list[int]] = {}
+    for number, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(number)
+    found: dict[int, Features] = {}
+    for numbers in groups.values():
+        for start in range(0, len(numbers), MOST_TOGETHER):
+            some = numbers[start : start + MOST_TOGETHER]
+            with torch.inference_mode():
+                levels = perceiver.semantics(in_company(torch.stack([images[n] for n in some])))
+            found |= {n: tuple(level[row : row + 1] for level in levels) for row, n in enumerate(some)}
+    return (found[n] for n in range(len(images)))
+
+
+def joined(features: Iterator[Features], count: int) -> Features:
+    """Take the features of the next images, as rows of one tensor per level."""
+    return tuple(torch.cat(level) for level in zip(*islice(features, count), strict=True))
 
 
 def combine(crops: Tensor, overviews: Tensor) -> Tensor:

@@ -685,7 +685,7 @@ def test_denormals_are_flushed_only_while_the_network_runs(fake_model, flushed):
 def test_denormals_are_flushed_while_a_picture_is_perceived_and_mapped(tiny_model, monkeypatch):
     inside = []
     windows = _perception.read_windows
-    monkeypatch.setattr(_engine, "perceive", lambda *_: inside.append(flushes_denormals()))
+    monkeypatch.setattr(_engine, "perceive", lambda *_: [inside.append(flushes_denormals())])
     monkeypatch.setattr(_perception, "read_windows", lambda *a: inside.append(flushes_denormals()) or windows(*a))
     tiny_model.perceive(picture(*GREY))
     tiny_model.quality_map(picture(*GREY))

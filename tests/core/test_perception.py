@@ -16,6 +16,7 @@ from perceive_ir._perception import (
     CROP,
     MOST_CROPS,
     THUMBNAIL,
+    Subject,
     combine,
     cut,
     degree,
@@ -126,7 +127,7 @@ def test_a_crop_is_read_at_native_resolution_whatever_its_place():
     array = picture(300, 200, 3)
     layout = parse_layout(array.shape)
     plane = layout.plane(0)
-    crop = cut(array, layout, (plane, slice(172, 300), slice(72, 200)), (0.0, 1.0), CPU)
+    crop = cut(Subject(array, layout, (0.0, 1.0)), (plane, slice(172, 300), slice(72, 200)), CPU)
     np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), array[172:, 72:])
 
 
@@ -151,7 +152,7 @@ def test_reflection_reaches_as_far_as_wanted_on_both_sides(length, before, after
 def test_a_thumbnail_shows_the_whole_picture_small(shape, size):
     array = np.broadcast_to(np.linspace(0, 1, shape[1], dtype=np.float32), shape)
     layout = parse_layout(shape)
-    small = thumbnail(array, layout.plane(0), layout, (0.0, 1.0), CPU)
+    small = thumbnail(Subject(array, layout, (0.0, 1.0)), 0, CPU)
     assert small.shape == (3, *size)
     used = round(shape[1] * min(1, THUMBNAIL / max(shape)))
     expected = np.interp((np.arange(used) + 0.5) / used, (np.arange(shape[1]) + 0.5) / shape[1], array[0])
@@ -249,11 +250,11 @@ def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbna
     model = Restorer(make_system(), Card("a", "0"), device="cpu")
     array, perceiver = patchwork(300, 200), model.system.perceiver
     torch.nn.init.constant_(perceiver.logit_scale, 5)  # tiers that differ from crop to crop
-    layout, limits = parse_layout(array.shape), (0.0, 1.0)
-    found = model.perceive(array, value_range=limits)
+    subject = Subject(array, parse_layout(array.shape), (0.0, 1.0))
+    found = model.perceive(array, value_range=subject.value_range)
     with torch.no_grad():
-        crops = perceiver(torch.stack([cut(array, layout, place, limits, CPU) for place in places(layout)]))
-        whole = perceiver(thumbnail(array, layout.plane(0), layout, limits, CPU)[None])
+        crops = perceiver(torch.stack([cut(subject, place, CPU) for place in places(subject.layout)]))
+        whole = perceiver(thumbnail(subject, 0, CPU)[None])
     types = combine(crops.type_logits, whole.type_logits).sigmoid().tolist()
     severities = combine(crops.severities, whole.severities).tolist()
     assert list(found.types.values()) == pytest.approx(types, abs=1e-5)

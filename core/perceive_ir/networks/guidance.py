@@ -62,7 +62,16 @@ class Signals:
     condition: Tensor
     """Severities (B, T), or a map of them (B, T, h, w) that covers the tile."""
     semantics: tuple[Tensor, ...] | None = None
-    """Image-global feature vectors F_1 .. F_n (B, D_l), one per level, shallow to deep."""
+    """Image-global feature vectors F_1 .. F_n (B, D_l), one per level, shallow to deep; (1, D_l) holds for all."""
+
+    def rows(self) -> list[Signals]:
+        """Return the signals of each entry of the batch."""
+        return [self.take(slice(n, n + 1)) for n in range(len(self.condition))]
+
+    def take(self, entries: slice | Tensor) -> Signals:
+        """Return the signals of some entries of the batch."""
+        semantics = self.semantics and tuple(f if len(f) == 1 else f[entries] for f in self.semantics)
+        return Signals(self.condition[entries], semantics)
 
 
 class ConditionEmbedding(nn.Module):
@@ -116,17 +125,23 @@ class Guidance(nn.Module):
 
     def forward(self, signals: Signals) -> Guide:
         """Return the guide for one batch; the affine parameters are found here, once."""
-        z = self.embed(signals.condition)
-        affine = {}
-        for name, pgm in self.levels.items():
-            semantic = signals.semantics[int(name) - 1] if signals.semantics is not None else None
-            affine[int(name)] = pgm(z, semantic)
+        # A processor's product of matrices has other bits for other numbers of rows: so that a picture does not depend
+        # on those beside it, each is asked for alone.
+        alone = signals.condition.device.type == "cpu" and not self.training
+        parts = [self.affine(part) for part in (signals.rows() if alone else [signals])]
+        affine = {level: tuple(map(torch.cat, zip(*(p[level] for p in parts), strict=True))) for level in parts[0]}
 
         def guide(level: int, features: Tensor) -> Tensor:
             gamma, beta = (fit(p, features) for p in affine[level])
             return torch.addcmul(features + beta, gamma, features)
 
         return guide
+
+    def affine(self, signals: Signals) -> dict[int, tuple[Tensor, Tensor]]:
+        """Find gamma and beta of every level."""
+        z = self.embed(signals.condition)
+        semantics = signals.semantics or [None] * len(self.levels)
+        return {int(name): pgm(z, semantics[int(name) - 1]) for name, pgm in self.levels.items()}
 
 
 def fit(parameters: Tensor, features: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from perceive_ir._device import in_company
 from perceive_ir.networks.guidance import Signals, SizeNeeds
 from perceive_ir.networks.model import GuidedNet
 
@@ -55,6 +56,16 @@ class Specialists(nn.Module):
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
         for member, own in zip(self.members, self.own, strict=True):
             condition = signals.condition * own.view(1, -1, *[1] * (signals.condition.ndim - 2))
-            if bool(condition.any()):
-                image = member(image, replace(signals, condition=condition))
+            asked = condition.flatten(1).any(dim=1)
+            told = replace(signals, condition=condition)
+            if bool(asked.all()):
+                image = member(image, told)
+            elif bool(asked.any()):
+                image = self.some(member, image, told, asked.nonzero()[:, 0])
         return image
+
+    @staticmethod
+    def some(member: nn.Module, image: Tensor, told: Signals, chosen: Tensor) -> Tensor:
+        """Let a member work on the chosen entries of a batch."""
+        changed = member(in_company(image[chosen]), told.take(chosen))[: len(chosen)]
+        return image.index_copy(0, chosen, changed.to(image.dtype))
