@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from perceive_ir._catalogue import available, load, restore
     from perceive_ir._engine import Restorer
     from perceive_ir._errors import (
+        FolderError,
         ImageFileError,
         MissingExtraError,
         NotEnoughMemoryError,
@@ -22,17 +23,17 @@ if TYPE_CHECKING:
 _PLACES = {
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
-    "ImageFileError": "_errors", "MissingExtraError": "_errors", "NotEnoughMemoryError": "_errors",
-    "PerceiveIRError": "_errors", "WeightsError": "_errors",
+    "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
+    "NotEnoughMemoryError": "_errors", "PerceiveIRError": "_errors", "WeightsError": "_errors",
     "Perception": "_perception", "QualityMap": "_perception",
     "Recipe": "_recipe", "TASKS": "_vocabulary", "TIERS": "_vocabulary", "TYPES": "_vocabulary",
     "degrade": "degradations",
 }  # fmt: skip
 
 __all__ = [
-    "TASKS", "TIERS", "TYPES", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError", "PerceiveIRError",
-    "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available", "degrade",
-    "load", "restore",
+    "TASKS", "TIERS", "TYPES", "FolderError", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError",
+    "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available",
+    "degrade", "load", "restore",
 ]  # fmt: skip
 
 

@@ -7,7 +7,8 @@ User mistakes (a wrong value, a wrong type) are ``ValueError`` and ``TypeError``
     ├── ImageFileError         a file that cannot be read or written as a picture
     ├── WeightsError           a weights file that is missing, foreign, truncated or tampered with
     ├── MissingExtraError      an optional dependency is not installed
-    └── NotEnoughMemoryError   even the smallest tile does not fit
+    ├── NotEnoughMemoryError   even the smallest tile does not fit
+    └── FolderError            a folder that cannot be worked on: busy, full, or its journal is damaged
 """
 
 from __future__ import annotations
@@ -33,6 +34,10 @@ class MissingExtraError(PerceiveIRError):
 
 class NotEnoughMemoryError(PerceiveIRError):
     """Even the smallest tile does not fit into the device's memory."""
+
+
+class FolderError(PerceiveIRError):
+    """A folder cannot be worked on as a whole: another run is at it, the disk is full, its journal is damaged."""
 
 
 _REMEDIES = {

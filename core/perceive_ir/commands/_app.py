@@ -8,6 +8,7 @@ import typer
 
 from perceive_ir._trace import DEBUG_VARIABLE
 from perceive_ir.commands._assess import assess
+from perceive_ir.commands._batch import batch
 from perceive_ir.commands._benchmark import speed
 from perceive_ir.commands._degrade import degrade
 from perceive_ir.commands._demo import demo
@@ -18,8 +19,8 @@ from perceive_ir.commands._models import models
 from perceive_ir.commands._restore import restore
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "restore": restore, "assess": assess, "map": quality_map, "degrade": degrade, "models": models, "doctor": doctor,
-    "demo": demo,
+    "restore": restore, "batch": batch, "assess": assess, "map": quality_map, "degrade": degrade, "models": models,
+    "doctor": doctor, "demo": demo,
 }  # fmt: skip
 
 app = typer.Typer(name="perceive-ir", cls=ExtensibleGroup, add_completion=False, pretty_exceptions_enable=False)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perceive_ir._errors import ImageFileError
 from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import TIERS, TYPES
-from perceive_ir.commands._inputs import each, finish, paths_of, refuse_folder
+from perceive_ir.commands._inputs import each, finish, is_folder, paths_of
 from perceive_ir.commands._options import takes_recipe
 from perceive_ir.commands._report import progress, say_json, say_table
 
@@ -24,15 +25,21 @@ STYLES = {"low": "bold red", "medium": "yellow", "high": "green"}
 
 @takes_recipe("model", "axes", "value_range", "device", "precision")
 def assess(
-    inputs: Annotated[list[str], typer.Argument(help="Pictures: names, or patterns in quotes.", show_default=False)],
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Names, or patterns in quotes; or folders, which are ranked.", show_default=False),
+    ],
     recipe: Recipe,
+    recursive: Annotated[
+        bool, typer.Option("--recursive", "-r", help="Go through the folders inside a folder too.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     as_csv: Annotated[
         str, typer.Option("--csv", metavar="FILE", help="Write CSV into a file, or to the screen with '-'.")
     ] = "",
     force: Annotated[bool, typer.Option("--force", help="Replace a CSV file that exists.")] = False,
 ) -> None:
-    """Say what is wrong with pictures, and how badly."""
+    """Say what is wrong with pictures, and how badly; those of a folder come by quality, then by type of damage."""
     from perceive_ir import load
     from perceive_ir.files import read_image
 
@@ -42,12 +49,11 @@ def assess(
     restorer = load(recipe.model, device=recipe.device, precision=recipe.precision)
 
     def look(path: Path) -> Perception:
-        refuse_folder(path, "assess")
         picture = read_image(path)
         axes = picture.axes if recipe.axes == "auto" else recipe.axes
         return restorer.perceive(picture.data, axes, recipe.value_range)
 
-    paths = paths_of(inputs)
+    paths = [inside for path in paths_of(inputs) for inside in expanded(path, recursive)]
     found: list[tuple[Path, Perception | None, str]] = []
     try:
         with progress() as bar:
@@ -56,8 +62,32 @@ def assess(
                 found.append(one)
                 bar.advance(task)
     finally:
-        show(found, as_json, as_csv, force)
+        show(ranked(found) if any(map(is_folder, map(Path, inputs))) else found, as_json, as_csv, force)
     finish(sum(seen is None for _, seen, _ in found))
+
+
+def expanded(path: Path, recursive: bool) -> list[Path]:
+    """Return the pictures of a folder, or what is none as it is."""
+    from perceive_ir.batch import pictures
+
+    if not is_folder(path):
+        return [path]
+    found = pictures(path, recursive=recursive)
+    if not found:
+        raise ImageFileError(f"{path} holds no pictures; check its name, or give --recursive")
+    return found
+
+
+def ranked(found: Sequence[tuple[Path, Perception | None, str]]) -> list[tuple[Path, Perception | None, str]]:
+    """Sort by quality, the worst first, those of one quality by their damage; what could not be read comes last."""
+
+    def place(one: tuple[Path, Perception | None, str]) -> tuple[Any, ...]:
+        seen = one[1]
+        if seen is None:
+            return (len(TIERS),)
+        return TIERS.index(seen.tier), [TYPES.index(kind) for kind in seen.present] or [len(TYPES)], seen.score
+
+    return sorted(found, key=place)
 
 
 def show(found: Sequence[tuple[Path, Perception | None, str]], as_json: bool, as_csv: str, force: bool) -> None:
@@ -93,9 +123,19 @@ def table(found: Sequence[tuple[Path, Perception | None, str]]) -> Any:
 
 
 def csv_text(found: Sequence[tuple[Path, Perception | None, str]]) -> str:
-    """Lay out what was seen as CSV: probabilities of tiers and types, severities, words, and errors."""
+    """Lay out what was seen as CSV: damage, probabilities of tiers and types, severities, words, and errors."""
     stream = io.StringIO()
-    head = ["file", "tier", "score", *TIERS, *TYPES, *(f"{kind}_severity" for kind in TYPES), "words", "error"]
+    head = [
+        "file",
+        "tier",
+        "damage",
+        "score",
+        *TIERS,
+        *TYPES,
+        *(f"{kind}_severity" for kind in TYPES),
+        "words",
+        "error",
+    ]
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(head)
     for path, seen, why in found:
@@ -104,7 +144,7 @@ def csv_text(found: Sequence[tuple[Path, Perception | None, str]]) -> str:
             continue
         values = (*seen.tiers.values(), *seen.types.values(), *seen.condition.values())
         numbers = [f"{value:.4f}" for value in (seen.score, *values)]
-        writer.writerow([str(path), seen.tier, *numbers, seen.words(), ""])
+        writer.writerow([str(path), seen.tier, "+".join(seen.present), *numbers, seen.words(), ""])
     return stream.getvalue()
 
 

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from perceive_ir._advice import one_line, reason
 from perceive_ir._errors import PerceiveIRError
 from perceive_ir._recipe import Recipe
-from perceive_ir.commands._report import one_line, reason, say_json, say_table
+from perceive_ir.commands._report import say_json, say_table
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,9 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
+from perceive_ir._advice import EXPECTED, advice, reason
 from perceive_ir._errors import MissingExtraError
-from perceive_ir.commands._report import EXPECTED, INTERRUPTED, advice, complain, complain_of, reason
+from perceive_ir.commands._report import INTERRUPTED, complain, complain_of
 
 ENTRY_POINTS = "perceive_ir.commands"
 """Each entry point of this group is a function; ``benchmark.quality`` becomes the command ``benchmark quality``."""

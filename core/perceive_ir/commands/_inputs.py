@@ -9,8 +9,9 @@ from typing import TypeVar
 
 import typer
 
+from perceive_ir._advice import EXPECTED, advice, reason
 from perceive_ir._errors import ImageFileError
-from perceive_ir.commands._report import EXPECTED, advice, complain_of, reason
+from perceive_ir.commands._report import complain_of
 
 T = TypeVar("T")
 
@@ -48,8 +49,8 @@ def refuse_folder(path: Path, command: str) -> None:
     """Say what to do instead when an input is a folder."""
     if is_folder(path):
         raise ImageFileError(
-            "is a folder; a whole folder is the work of `perceive-ir batch`, which comes with the folder engine, and "
-            f'`perceive-ir {command} "{path}/*.png"` works now'
+            f"is a folder; `perceive-ir batch {path} OUT` restores it, and "
+            f'`perceive-ir {command} "{path}/*.png"` takes pictures out of it'
         )
 
 
@@ -65,14 +66,18 @@ class Outputs:
     """Where the results go: a file for a single input, a folder for several."""
 
     def __init__(self, output: str, count: int) -> None:
+        from perceive_ir.files import suffix_of
+
         self.path = Path(output)
         self.folder = count > 1 or output.endswith(("/", os.sep)) or is_folder(self.path)
         self.taken: dict[Path, Path] = {}
-        if count > 1 and is_picture_name(self.path) and not is_folder(self.path):
+        if count > 1 and suffix_of(self.path) and not is_folder(self.path):
             raise ValueError(f"{count} inputs need a folder, but {output} is the name of a file; give -o FOLDER/")
 
     def place(self, source: Path, kind: str) -> Path:
         """Return where the result of a picture of some kind goes; two inputs never share a place."""
+        from perceive_ir.files import writable_name
+
         place = self.path / writable_name(source, kind) if self.folder else self.path
         other = self.taken.setdefault(place, source)
         if other != source:
@@ -83,17 +88,3 @@ class Outputs:
         """Make the folder, when the first result is near."""
         if self.folder:
             self.path.mkdir(parents=True, exist_ok=True)
-
-
-def is_picture_name(path: Path) -> bool:
-    """Whether a name ends like a file that can be written."""
-    from perceive_ir.files import SUFFIXES
-
-    return path.name.lower().endswith(tuple(SUFFIXES))
-
-
-def writable_name(source: Path, kind: str) -> str:
-    """Return the same name; with another suffix where the format of the input is only read (BMP, GIF, LSM)."""
-    if is_picture_name(source):
-        return source.name
-    return source.with_suffix(".tif" if kind == "tiff" else ".png").name

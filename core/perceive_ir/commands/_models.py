@@ -9,8 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
+from perceive_ir._advice import one_line, reason
 from perceive_ir.commands._inputs import finish
-from perceive_ir.commands._report import complain, one_line, reason, say, say_json, say_table
+from perceive_ir.commands._report import complain, say, say_json, say_table
 
 
 def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:

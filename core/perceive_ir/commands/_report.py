@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from perceive_ir._errors import PerceiveIRError, remedy
+from perceive_ir._advice import one_line
 from perceive_ir._trace import keep_trace
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
-EXPECTED = (PerceiveIRError, ValueError, TypeError, OSError, MemoryError)
-"""What a user or the world can cause: one line, and the traceback only with --debug. Anything else is a bug."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 WIDE = 240
@@ -59,28 +56,6 @@ def say_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def one_line(text: object) -> str:
-    """`text` without line breaks, control characters and what cannot be printed."""
-    line = " ".join(str(text).split())
-    return "".join(c if c.isprintable() else "�" for c in line)
-
-
-def reason(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
-    """Say an error in one line, without the name of the input, which stands before it anyway."""
-    if isinstance(error, MemoryError):
-        return "there is not enough memory"
-    if isinstance(error, OSError) and error.strerror:
-        where = f"{error.filename}: " if error.filename is not None and str(error.filename) != str(path) else ""
-        return one_line(f"{where}{error.strerror}")
-    words = one_line(error) or type(error).__name__
-    return words.removeprefix(f"{one_line(path)} ") if path is not None else words
-
-
-def advice(error: BaseException, path: str | os.PathLike[str] | None = None) -> str:
-    """Say an error in one line with what to do about it."""
-    return "; ".join(filter(None, (reason(error, path), remedy(error))))
-
-
 @contextmanager
 def progress() -> Iterator[Progress]:
     """Yield a progress bar on stderr; it vanishes when it is done, and is not there without a terminal."""
@@ -89,7 +64,9 @@ def progress() -> Iterator[Progress]:
 
     class Count(ProgressColumn):
         def render(self, task: Task) -> Text:
-            return Text("looking" if task.total is None else f"{task.completed}/{task.total} {task.fields['unit']}")
+            return Text(
+                "looking" if task.total is None else f"{int(task.completed)}/{task.total} {task.fields['unit']}"
+            )
 
     there = console(stderr=True)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), Count(), TimeRemainingColumn())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -31,6 +32,7 @@ def replacing(path: Path, *, force: bool = False) -> Iterator[Path]:
         yield partial
         _settle(partial, target)
         _publish(partial, target, force=force)
+        _settle_name(target.parent)
     finally:
         partial.unlink(missing_ok=True)
 
@@ -70,6 +72,20 @@ def _settle(partial: Path, target: Path) -> None:
         os.fsync(file.fileno())
     if target.exists():
         shutil.copymode(target, partial)
+
+
+def _settle_name(folder: Path) -> None:
+    """The new name on the disk too, where the system knows folders as files."""
+    if os.name != "posix":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a file system that has no such thing
+            raise
+    finally:
+        os.close(handle)
 
 
 def _publish(partial: Path, target: Path, *, force: bool) -> None:

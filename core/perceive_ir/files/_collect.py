@@ -32,7 +32,7 @@ def collect(inputs: Iterable[str | os.PathLike[str]], pattern: str | None = None
     for given in inputs:
         for path in _expand(os.fspath(given), pattern):
             found.setdefault(os.path.realpath(path) if _exists(path) else str(path), path)
-    return sorted(found.values(), key=_natural)
+    return sorted(found.values(), key=natural)
 
 
 def _expand(given: str, pattern: str | None) -> Iterator[Path]:
@@ -56,7 +56,7 @@ def _exists(path: Path) -> bool:
     return os.path.lexists(path)
 
 
-def _natural(path: Path) -> list[tuple[int, int | str]]:
-    """Numbers in a name compare as numbers; the types never meet in one place of the key."""
+def natural(path: Path) -> list[tuple[int, int | str]]:
+    """Key to sort by: numbers in a name compare as numbers; the types never meet in one place of the key."""
     parts = _DIGITS.split(str(path).casefold())
     return [(1, int(part)) if part.isdecimal() else (0, part) for part in parts]

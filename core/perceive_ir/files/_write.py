@@ -104,6 +104,19 @@ def check_output(path: str | os.PathLike[str], like: Picture, *, force: bool = F
     check_target(path, force=force)
 
 
+def suffix_of(path: Path) -> str:
+    """Return how the name of a file that can be written ends (``.ome.tif``), as it is spelled; "" for any other."""
+    known = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[len(path.name) - len(known) :]
+
+
+def writable_name(source: Path, kind: str) -> str:
+    """Return the same name; with another suffix where the format of the input is only read (BMP, GIF, LSM)."""
+    if suffix_of(source):
+        return source.name
+    return source.with_suffix(".tif" if kind == "tiff" else ".png").name
+
+
 def _write_plain(
     path: Path, kind: str, array: NDArray[Any], meta: Meta, text: Description | None, *, force: bool, quality: int
 ) -> tuple[str, ...]:
@@ -167,7 +180,7 @@ def _check_array(array: NDArray[Any], axes: str) -> None:
 
 def _kind(path: Path, dtype: np.dtype[Any], axes: str, shape: tuple[int, ...]) -> str:
     """The format of `path`, if it holds such a picture without loss."""
-    kind = next((kind for suffix, kind in SUFFIXES.items() if path.name.lower().endswith(suffix)), None)
+    kind = SUFFIXES.get(suffix_of(path).lower())
     if kind is None:
         known = " ".join(sorted(SUFFIXES))
         raise ValueError(one_line(f"{path.name} has the unknown file type '{path.suffix}'; known are {known}"))

@@ -1,0 +1,22 @@
+"""A folder in, a folder out: every picture restored once, whatever interrupts it."""
+
+from perceive_ir.batch._batch import FORMATS, Batch, Entry, pictures
+from perceive_ir.batch._journal import HIDDEN, Journal, Row
+from perceive_ir.batch._report import report_path, write_report
+from perceive_ir.batch._run import Event, Progress, preview, run
+
+__all__ = [
+    "FORMATS",
+    "HIDDEN",
+    "Batch",
+    "Entry",
+    "Event",
+    "Journal",
+    "Progress",
+    "Row",
+    "pictures",
+    "preview",
+    "report_path",
+    "run",
+    "write_report",
+]

@@ -1,0 +1,214 @@
+"""What is to be done: a folder in, a folder out, a recipe; and which file becomes which, decided before the first."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from string import Formatter
+
+from perceive_ir._advice import advice, one_line
+from perceive_ir._errors import FolderError, ImageFileError
+from perceive_ir._recipe import Recipe
+from perceive_ir.batch._journal import HIDDEN
+from perceive_ir.files import PARTIAL_SUFFIX, SUFFIXES, natural, suffix_of, writable_name
+from perceive_ir.files._sniff import kind_of
+
+SAME = "same"
+FORMATS = (SAME, *(suffix.removeprefix(".") for suffix in SUFFIXES))
+"""What ``format`` may be: that of each picture, or how the names of all results end."""
+NAME = "{stem}{ext}"
+FIELDS = {"stem": "cells", "ext": ".tif", "task": "denoise"}
+"""What a name may be made of, with examples."""
+READ_ONLY_SUFFIXES = (".bmp", ".gif", ".lsm")
+"""How names of pictures end that are read but not written."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A folder in, a folder out, and what to do with the pictures on the way."""
+
+    source: Path
+    output: Path
+    recipe: Recipe = field(default_factory=Recipe)
+    pattern: str = ""
+    """Which files to take, such as ``*.tif``; by default all whose names end like pictures."""
+    recursive: bool = False
+    """Whether folders inside the input folder are gone through too."""
+    format: str = SAME
+    """One of `FORMATS`."""
+    name: str = NAME
+    """How a result is called: a template of `FIELDS`."""
+    only_low: bool = False
+    """Whether to leave pictures of medium and high quality out."""
+    retry_failed: bool = False
+    """Whether pictures that failed before are tried again."""
+    force: bool = False
+    """Whether files that this folder's runs did not write may be replaced; an input never is."""
+    workers: int = 2
+    """How many threads read, and how many write."""
+    look_again: bool = True
+    """Whether the results are perceived too, for the report."""
+
+    def __post_init__(self) -> None:
+        if self.format not in FORMATS:
+            raise ValueError(f"expected a format out of {', '.join(FORMATS)}, got {self.format!r}")
+        if self.workers < 1:
+            raise ValueError(f"expected 1 worker or more, got {self.workers}")
+        if self.recipe.handling == "painted":
+            raise ValueError("handling 'painted' needs labels for each picture; give 'image' or 'region'")
+        check_template(self.name)
+
+    @property
+    def task(self) -> str:
+        """The tasks, for names."""
+        return "+".join(self.recipe.tasks) or "auto"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A picture of the input folder, and where its result goes."""
+
+    name: str
+    """Path below the input folder, with ``/``."""
+    source: Path
+    target: Path
+    size: int
+    """Bytes on the disk."""
+    problem: str = ""
+    """Why it cannot be done, known before it is read."""
+
+
+def check_template(template: str) -> None:
+    """Refuse a template that does not make names of files."""
+    known = ", ".join(f"{{{name}}}" for name in FIELDS)
+    try:
+        fields = {name for _, name, _, _ in Formatter().parse(template) if name is not None}
+        made = template.format(**FIELDS)
+    except (KeyError, IndexError, ValueError, AttributeError):
+        raise ValueError(f"expected a name made of {known}, got {template!r}") from None
+    if "stem" not in fields:
+        raise ValueError(f"a name without {{stem}} is the same for all pictures, got {template!r}")
+    if made != Path(made).name or made.startswith("."):
+        raise ValueError(f"expected the name of a file without folders and without a dot before it, got {template!r}")
+
+
+def entries(batch: Batch, ours: Collection[str]) -> list[Entry]:
+    """List the pictures in natural order, with what speaks against each.
+
+    Parameters
+    ----------
+    batch
+        What is to be done.
+    ours
+        Paths below the output folder that earlier runs claimed: they may be replaced, and are no inputs.
+    """
+    known = {os.path.realpath(batch.output / path) for path in ours}
+    found = pictures(batch.source, batch.pattern, recursive=batch.recursive, without=batch.output)
+    sources = [path for path in found if os.path.realpath(path) not in known]
+    if not sources:
+        where = "" if batch.recursive else "; give --recursive to look into its folders too"
+        raise ImageFileError(
+            f"{batch.source} holds no pictures{f' named {batch.pattern}' * bool(batch.pattern)}{where}"
+        )
+    inputs, taken = {os.path.realpath(path) for path in sources}, dict[str, str]()
+    listed = [checked(entry_of(batch, path), batch, known, inputs, taken) for path in sources]
+    if all(os.path.realpath(entry.target) in inputs for entry in listed):
+        raise ValueError(one_line(f"{listed[0].name}: {listed[0].problem}"))
+    return listed
+
+
+def pictures(source: Path, pattern: str = "", *, recursive: bool = False, without: Path | None = None) -> list[Path]:
+    """Find the pictures of a folder, in natural order: nothing hidden, and nothing in the folder ``without`` inside."""
+    if not source.is_dir():
+        raise ImageFileError(f"{source} is not a folder; give the folder that holds the pictures")
+    left_out = os.path.realpath(without) if without is not None else os.path.realpath(source)
+    apart = left_out != os.path.realpath(source)
+    found = []
+    for folder, names in walk(source, recursive):
+        if not (apart and is_within(os.path.realpath(folder), left_out)):
+            found += [Path(folder, name) for name in names if is_wanted(name, pattern)]
+    return sorted(found, key=natural)
+
+
+def walk(source: Path, recursive: bool) -> Iterator[tuple[str, list[str]]]:
+    """Yield folders and the names of their files; hidden folders are left out."""
+
+    def refuse(error: OSError) -> None:
+        raise FolderError(f"{error.filename} cannot be looked into: {advice(error, error.filename)}") from error
+
+    for folder, folders, names in os.walk(source, onerror=refuse):
+        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
+        yield folder, names
+
+
+def is_within(path: str, folder: str) -> bool:
+    """Whether a folder is another one or lies in it."""
+    return path == folder or path.startswith(folder.rstrip(os.sep) + os.sep)
+
+
+def is_wanted(name: str, pattern: str) -> bool:
+    """Whether a file is a picture to be restored, by its name."""
+    if name.startswith(".") or name.endswith(PARTIAL_SUFFIX):
+        return False
+    if pattern:
+        return fnmatch(name, pattern)
+    return bool(suffix_of(Path(name))) or name.lower().endswith(READ_ONLY_SUFFIXES)
+
+
+def entry_of(batch: Batch, source: Path) -> Entry:
+    """Find the place of a picture's result: the folders are kept, the name follows the template."""
+    below = source.relative_to(batch.source)
+    target = batch.output / below.with_name(name_of(batch, source))
+    return Entry(below.as_posix(), source, target, size_of(source))
+
+
+def name_of(batch: Batch, source: Path) -> str:
+    """Return the name of a picture's result."""
+    name = Path(source.name if suffix_of(source) else writable_name(source, kind(source)))
+    ext = suffix_of(name)
+    stem = name.name.removesuffix(ext)
+    return batch.name.format(stem=stem, task=batch.task, ext=ext if batch.format == SAME else f".{batch.format}")
+
+
+def kind(source: Path) -> str:
+    """Return what kind of picture a file is, or "" for what cannot be read, which is told when it is."""
+    try:
+        return kind_of(source)
+    except ImageFileError:
+        return ""
+
+
+def size_of(path: Path) -> int:
+    """Return the size of a file, 0 if it is gone."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def checked(entry: Entry, batch: Batch, ours: Collection[str], inputs: Collection[str], taken: dict[str, str]) -> Entry:
+    """Say what speaks against a place: an input is never replaced, nor a file of others, nor another result."""
+    place = os.path.realpath(entry.target)
+    other = taken.setdefault(place, entry.name)
+    if place in inputs:
+        elsewhere = "give another folder, or --name '{stem}_restored{ext}'"
+        why = f"its result {entry.target} would replace an input; {elsewhere}"
+    elif other != entry.name:
+        why = f"its result would take the place of that of {other}; give --name or --format"
+    elif os.path.lexists(entry.target) and place not in ours and not batch.force:
+        why = f"{entry.target} exists and is not a result of this folder; give another folder, or --force to replace it"
+    else:
+        return entry
+    return replace(entry, problem=one_line(why))
+
+
+def sweep(output: Path) -> None:
+    """Delete what a kill left half-written in the output folder."""
+    for folder, folders, names in os.walk(output):
+        folders[:] = [name for name in folders if not name.startswith(".") or name == HIDDEN]
+        for name in names:
+            if name.endswith(PARTIAL_SUFFIX):
+                Path(folder, name).unlink(missing_ok=True)

@@ -1,0 +1,241 @@
+"""What happens to one picture: read, restored with others, written. Nothing here knows of the journal or of threads."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from perceive_ir._errors import ImageFileError
+from perceive_ir._recipe import Recipe, make_recipe
+from perceive_ir.batch._batch import Batch, Entry
+from perceive_ir.batch._journal import Key, Row
+from perceive_ir.batch._thumbnail import thumbnail
+from perceive_ir.files import Picture, check_output, read_image, write_image
+
+if TYPE_CHECKING:
+    from perceive_ir._engine import Restorer
+    from perceive_ir._perception import Perception, Subject
+    from perceive_ir._result import Result, Step
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ELSEWHERE = ("model", "device", "memory")
+"""Fields of a recipe that say where and with what it runs, not what a result should be; the weights have their own
+hash."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A picture of which nothing is left to do."""
+
+    row: Row
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A picture that could not be read."""
+
+    key: Key
+    error: Exception
+
+
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A picture that was read."""
+
+    entry: Entry
+    key: Key
+    picture: Picture
+    subject: Subject
+    seconds: float
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of all its planes."""
+        layout = self.subject.layout
+        return layout.height * layout.width * layout.plane_count
+
+
+@dataclass(frozen=True)
+class Restored:
+    """A picture that is ready to be written."""
+
+    loaded: Loaded
+    result: Result
+    after: Perception | None
+    seconds: float
+
+    @property
+    def bytes(self) -> int:
+        """What it holds in memory."""
+        return int(self.loaded.picture.data.nbytes + self.result.image.nbytes)
+
+
+def recipe_hash(recipe: Recipe) -> str:
+    """SHA-256 of what a recipe says about results."""
+    fields = recipe.model_dump(mode="json", exclude=set(ELSEWHERE))
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(entry: Entry, batch: Batch, recipe: str, weights: str, before: Row | None) -> Loaded | Settled | Failed:
+    """Read a picture, unless what is known of it settles it."""
+    start, state = time.perf_counter(), stamp(entry.source)
+    key = Key(content_hash(entry.source), recipe, weights)
+    if before is not None and is_settled(before, key, entry, batch):
+        return Settled(before)
+    try:
+        picture, subject = load(entry, batch)
+        if stamp(entry.source) != state:
+            raise ImageFileError(f"{entry.source} changed while it was read; run again")
+    except Exception as error:
+        return Failed(key, error)
+    return Loaded(entry, key, picture, subject, time.perf_counter() - start)
+
+
+def load(entry: Entry, batch: Batch) -> tuple[Picture, Subject]:
+    """Read a picture, and find out what it holds; what could not be written later is refused now."""
+    from perceive_ir._engine import look_at
+
+    picture = read_image(entry.source)
+    entry.target.parent.mkdir(parents=True, exist_ok=True)
+    check_output(entry.target, picture, force=True)
+    axes = picture.axes if batch.recipe.axes == "auto" else batch.recipe.axes
+    return picture, look_at(picture.data, axes, batch.recipe.value_range)
+
+
+def stamp(path: Path) -> tuple[int, int]:
+    """Return what changes with a file."""
+    about = path.stat()
+    return about.st_size, about.st_mtime_ns
+
+
+def is_settled(row: Row, key: Key, entry: Entry, batch: Batch) -> bool:
+    """Whether nothing is left to do for a picture of which this is known."""
+    if row.key != key or row.target != place(entry, batch):
+        return False
+    if row.state == "done":
+        return os.path.isfile(entry.target) and entry.target.stat().st_size == row.size
+    return batch.only_low if row.state == "skipped" else row.state == "failed" and not batch.retry_failed
+
+
+def place(entry: Entry, batch: Batch) -> str:
+    """Return the path of a result below the output folder, with ``/``."""
+    return entry.target.relative_to(batch.output).as_posix()
+
+
+def attempt(work: Callable[[list[T]], Iterable[R]], alone: Callable[[T], R], items: Sequence[T]) -> list[R | Exception]:
+    """Work on items together; when that fails, on each alone, so that one cannot take the others with it."""
+    if len(items) > 1:
+        try:
+            return list(work(list(items)))
+        except Exception:
+            pass  # whoever is to blame fails again, alone
+    return [tried(alone, item) for item in items]
+
+
+def tried(alone: Callable[[T], R], item: T) -> R | Exception:
+    """Work on one item; return what came of it, or what went wrong."""
+    try:
+        return alone(item)
+    except Exception as error:
+        return error
+
+
+def look(restorer: Restorer, group: Sequence[Loaded]) -> list[Perception | Exception]:
+    """Perceive pictures."""
+
+    def together(some: list[Loaded]) -> list[Perception]:
+        return restorer.perceive_all([one.subject for one in some])
+
+    return attempt(together, lambda one: together([one])[0], group)
+
+
+def restore(
+    restorer: Restorer, group: Sequence[Loaded], seen: Sequence[Perception], recipe: Recipe
+) -> list[Result | Exception]:
+    """Restore several pictures."""
+
+    def together(some: list[tuple[Loaded, Perception]]) -> Iterator[Result]:
+        subjects = [one.subject for one, _ in some]
+        results = dict(restorer.restore_all(subjects, [perception for _, perception in some], recipe))
+        yield from (results[n] for n in range(len(some)))
+
+    def alone(one: tuple[Loaded, Perception]) -> Result:
+        *_, last = steps(restorer, *one, recipe)
+        assert last.result is not None
+        return last.result
+
+    return attempt(together, alone, list(zip(group, seen, strict=True)))
+
+
+def steps(restorer: Restorer, loaded: Loaded, seen: Perception, recipe: Recipe) -> Iterator[Step]:
+    """Restore one picture, with progress; when memory is short, with smaller tiles."""
+    layout = loaded.subject.layout
+    recipe = make_recipe(recipe, axes=layout.axes)
+    return restorer.steps(loaded.subject.array, recipe, perception=seen, keep_residual=False)
+
+
+def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Perception | None]:
+    """Perceive the results in the range of their pictures; one that came back unchanged is known already."""
+    from perceive_ir._perception import Subject
+
+    def together(some: list[tuple[Loaded, Result]]) -> list[Perception]:
+        return restorer.perceive_all(
+            [Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some]
+        )
+
+    changed = [one for one in done if one[1].tile != (0, 0)]
+    again = iter(attempt(together, lambda one: together([one])[0], changed))
+    found = [next(again) if result.tile != (0, 0) else result.perception for _, result in done]
+    return [None if isinstance(seen, Exception) else seen for seen in found]
+
+
+def write(done: Restored, batch: Batch, *, ours: bool) -> Row:
+    """Write a result; when this returns, it is safely in place."""
+    start, loaded = time.perf_counter(), done.loaded
+    result = replace(done.result, recipe=batch.recipe)  # as it was given, to be given again
+    force = ours or batch.force
+    notes = write_image(loaded.entry.target, result.image, loaded.picture, description=result.to_dict(), force=force)
+    seen, layout = result.perception, loaded.subject.layout
+    about = {
+        "before": seen_in(seen),
+        "after": seen_in(done.after) if done.after is not None else None,
+        "notes": [*loaded.picture.notes, *filter(None, [result.note]), *notes],
+        "shape": list(layout.shape),
+        "dtype": str(result.image.dtype),
+        "seconds": {
+            "read": round(loaded.seconds, 4),
+            "restore": round(done.seconds, 4),
+            "write": round(time.perf_counter() - start, 4),
+        },
+    }
+    return Row(
+        loaded.entry.name, place(loaded.entry, batch), "done", loaded.key, size=loaded.entry.target.stat().st_size,
+        about=about, before=thumbnail(loaded.picture.data, layout, seen.value_range),
+        after=thumbnail(result.image, layout, seen.value_range),
+    )  # fmt: skip
+
+
+def skipped(loaded: Loaded, seen: Perception, batch: Batch) -> Row:
+    """Say that a picture is good enough."""
+    why = f"quality {seen.tier}; only low is restored"
+    about = {"before": seen_in(seen), "notes": list(loaded.picture.notes)}
+    return Row(loaded.entry.name, place(loaded.entry, batch), "skipped", loaded.key, why, about=about)
+
+
+def seen_in(seen: Perception) -> dict[str, Any]:
+    """Return what was seen as plain values, with words."""
+    return {**seen.to_dict(), "tier": seen.tier, "words": seen.words()}

@@ -1,0 +1,114 @@
+"""``perceive-ir batch``: all pictures of a folder, restored into another one; started again, it goes on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from perceive_ir._recipe import Recipe
+from perceive_ir.commands._inputs import finish
+from perceive_ir.commands._options import takes_recipe
+from perceive_ir.commands._report import complain, progress, say
+from perceive_ir.commands._restore import load
+
+if TYPE_CHECKING:
+    from perceive_ir import Restorer
+    from perceive_ir.batch import Batch, Event, Progress
+
+LONGEST = 44
+"""Characters of a name in the progress bar."""
+
+
+@takes_recipe()
+def batch(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="Folder of pictures.", show_default=False)],
+    output: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the results.", show_default=False)],
+    recipe: Recipe,
+    pattern: Annotated[
+        str, typer.Option(help="Which files to take, such as '*.tif'; by default all that are named like pictures.")
+    ] = "",
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Go through the folders inside IN too.")] = False,
+    format: Annotated[
+        str, typer.Option(help="How the names of results end: tif, ome.tif, png, jpg, webp; or as their pictures.")
+    ] = "same",
+    name: Annotated[
+        str, typer.Option(metavar="TEMPLATE", help="Name of a result, made of {stem}, {ext} and {task}.")
+    ] = "{stem}{ext}",
+    only_low: Annotated[bool, typer.Option("--only-low", help="Restore only pictures of low quality.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read, and as many that write.")] = 2,
+    second_look: Annotated[
+        bool, typer.Option("--second-look/--no-second-look", help="Judge the results too, for the report.")
+    ] = True,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace files in OUT that are no results of it; never a picture of IN.")
+    ] = False,
+) -> None:
+    """Restore all pictures of a folder. Killed at any moment and started again, it goes on where it was."""
+    from perceive_ir.batch import Batch, write_report
+
+    wish = Batch(
+        source, output, recipe, pattern, recursive, format, name, only_low, retry_failed, force, workers, second_look
+    )
+    restorer = load(recipe)
+    if dry_run:
+        announce(wish, restorer)
+        return
+    try:
+        last = follow(wish, restorer)
+    except KeyboardInterrupt:
+        write_report(output)
+        raise
+    say(f"{summary(last)}; report: {write_report(output)}")
+    finish(last.failed)
+
+
+def announce(wish: Batch, restorer: Restorer) -> None:
+    """Say what a run would do."""
+    from perceive_ir.batch import preview
+
+    counts: Counter[str] = Counter()
+    for entry, state in preview(wish, restorer):
+        counts[state] += 1
+        say(f"{state:8}{entry.source} -> {entry.target}{f': {entry.problem}' if entry.problem else ''}")
+    say("nothing was written: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+
+
+def follow(wish: Batch, restorer: Restorer) -> Progress:
+    """Run, show how far it is, and say what failed; return how it ended."""
+    from perceive_ir.batch import run
+
+    with progress() as bar, closing(run(wish, restorer)) as events:
+        task = bar.add_task("looking", total=None, unit="pictures")
+        event: Event | None = None
+        for event in events:
+            show(bar, task, event)
+            if event.state == "failed":
+                complain(f"{wish.source / event.name}: {event.words}")
+    assert event is not None
+    return event.progress
+
+
+def show(bar: Any, task: Any, event: Event) -> None:
+    """Show an event in the progress bar."""
+    name = event.name if len(event.name) <= LONGEST else "…" + event.name[1 - LONGEST :]
+    settled = event.progress.settled + (event.fraction if event.state == "working" else 0)
+    bar.update(task, description=name or "looking", completed=settled, total=event.progress.total)
+
+
+def summary(last: Progress) -> str:
+    """Say in one line how it ended."""
+    parts = [f"{count} {word}" for count, word in parts_of(last) if count]
+    earlier = f" ({last.before} of them before)" if last.before else ""
+    return f"{last.total} pictures: {', '.join(parts)}{earlier}"
+
+
+def parts_of(last: Progress) -> Iterator[tuple[int, str]]:
+    """Yield counts with their words."""
+    yield from ((last.done, "done"), (last.skipped, "skipped"), (last.failed, "failed"))

@@ -1,0 +1,223 @@
+"""``perceive-ir batch`` and ``assess FOLDER``: what they say, write and return; the report holds everything."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from perceive_ir import TYPES, files
+from perceive_ir.batch import HIDDEN, report_path
+from perceive_ir.commands import app
+
+CLI = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def here(tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Work in an empty folder, with the tiny model by the name of the shipped one."""
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    tiny_weights.rename(weights / "compact.safetensors")
+    monkeypatch.setenv("PERCEIVE_IR_WEIGHTS", str(weights))
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    return tmp_path
+
+
+def save(name: str, seed: int = 0) -> None:
+    pixels = np.random.default_rng(seed).integers(0, 200, (24, 32, 3)).astype(np.uint8)
+    files.write_image(Path("in", name), pixels, force=True)
+
+
+def run(*words: object, code: int = 0) -> Any:
+    result = CLI.invoke(app, [str(word) for word in words])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_folder_is_restored_with_the_recipe_of_the_options_and_reported() -> None:
+    save("a.tif")
+    save("b <i>.png", 1)
+    Path("in/broken.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
+    done = run("batch", "in", "out", "--task", "denoise", "--severity", "0.8", "--device", "cpu", code=1)
+    assert done.stdout.strip() == f"3 pictures: 2 done, 1 failed; report: {Path('out', HIDDEN, 'report.html')}"
+    assert done.stderr.startswith("in/broken.png: cannot be read: ") and done.stderr.count("\n") == 1
+    about = files.read_description("out/a.tif")
+    assert about is not None and about["recipe"]["task"] == "denoise" and about["recipe"]["device"] == "cpu"
+    check_report(Path("out"))
+    again = run("batch", "in", "out", "--task", "denoise", "--severity", "0.8", code=1)
+    assert again.stdout.startswith("3 pictures: 2 done, 1 failed (3 of them before)")
+    save("broken.png")
+    assert "1 failed" not in run("batch", "in", "out", "--task", "denoise", "--severity", "0.8").stdout
+
+
+def check_report(output: Path) -> None:
+    """The page holds all pictures and needs no network; CSV and JSON hold the same."""
+    page = report_path(output).read_text(encoding="utf-8")
+    seen = Attributes()
+    seen.feed(page)
+    assert len(seen.sources) == 4 and all(source.startswith("data:image/jpeg;base64,") for source in seen.sources)
+    assert "http" not in page and "b &lt;i&gt;.png" in page and "b <i>.png" not in page
+    assert "--task denoise --severity 0.8" in page and "2 of 3 pictures restored" in page
+    rows = table(report_path(output).with_suffix(".csv"))
+    assert [(row["input"], row["state"]) for row in rows] == [
+        ("a.tif", "done"), ("b <i>.png", "done"), ("broken.png", "failed")
+    ]  # fmt: skip
+    assert rows[0]["tier_before"] and rows[0]["tier_after"] and float(rows[0]["seconds_restore"]) > 0
+    assert "truncated" in rows[2]["reason"]
+    found = json.loads(report_path(output).with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["counts"] == {"waiting": 0, "done": 2, "failed": 1, "skipped": 0}
+    assert len(found["files"][0]["content"]) == len(found["files"][0]["weights"]) == 64
+    assert found["recipe"]["severity"] == 0.8
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines()))
+
+
+class Attributes(HTMLParser):
+    """Collects what the page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sources: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_a_recipe_file_is_taken_and_a_dry_run_writes_nothing() -> None:
+    save("a.tif")
+    Path("r.json").write_text('{"task": "denoise", "strength": 0.5}')
+    told = run("batch", "in", "out", "--recipe", "r.json", "--name", "{stem}_{task}{ext}", "--dry-run")
+    assert told.stdout.splitlines() == ["new in/a.tif -> out/a_denoise.tif", "nothing was written: 1 new"]
+    assert not Path("out").exists()
+    run("batch", "in", "out", "--recipe", "r.json", "--format", "png", "--no-second-look")
+    about = files.read_description("out/a.png")
+    assert about is not None and about["recipe"]["strength"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (["in", "in"], "would replace an input"),
+        (["none", "out"], "is not a folder"),
+        (["in", "out", "--format", "jp2"], "expected a format out of same"),
+        (["in", "out", "--name", "x"], "{stem}"),
+        (["in", "out", "--pattern", "*.jpg"], "holds no pictures named *.jpg"),
+        (["in", "out", "--handling", "painted"], "painted"),
+    ],
+)
+def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(words: list[str], why: str) -> None:
+    save("a.tif")
+    refused = run("batch", *words, code=1)
+    assert why in refused.stderr and refused.stderr.count("\n") == 1 and not refused.stdout
+    assert not Path("out").exists() and not Path("in", HIDDEN).exists()
+
+
+def test_assess_ranks_a_folder_by_quality_and_type() -> None:
+    for number in range(6):
+        save(f"{number}.png", number)
+    Path("in/bad.png").write_bytes(b"no picture")
+    run("assess", "in", "--csv", "ranks.csv", code=1)
+    rows = table(Path("ranks.csv"))
+    assert len(rows) == 7 and rows[-1]["file"] == "in/bad.png" and rows[-1]["error"]
+    tiers = [("low", "medium", "high").index(row["tier"]) for row in rows[:-1]]
+    assert tiers == sorted(tiers)
+    assert all(row["damage"].split("+")[0] in ("", *TYPES) for row in rows)
+
+
+# --- the crash test
+
+SERVER = """
+import os, sys
+from pathlib import Path
+import perceive_ir as pir
+from perceive_ir.batch import Batch, run
+model = pir.load(device="cpu", precision="float32")
+for line in sys.stdin:
+    child = os.fork()
+    if not child:
+        for event in run(Batch(Path("in"), Path(line.strip()), pir.Recipe(task="denoise", severity=0.8)), model):
+            pass
+        os._exit(0)
+    print(child, flush=True)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills forks of a process that has loaded everything")
+def test_twenty_kills_lose_nothing_and_change_no_byte() -> None:
+    for number in range(60):
+        save(f"{number}.{('tif', 'png', 'jpg')[number % 3]}", number)
+    chance = random.Random(0)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stdin is not None and server.stdout is not None
+
+        def attempt(output: str, seconds: float | None) -> bool:
+            """Run; kill the run after some time, if any is given; return whether it was killed before its end."""
+            server.stdin.write(output + "\n")  # type: ignore[union-attr]
+            server.stdin.flush()  # type: ignore[union-attr]
+            child = int(server.stdout.readline())  # type: ignore[union-attr]
+            if seconds is not None:
+                time.sleep(seconds)
+                os.kill(child, signal.SIGKILL)
+            status = int(server.stdout.readline())  # type: ignore[union-attr]
+            assert status in (0, signal.SIGKILL)
+            return status == signal.SIGKILL
+
+        start = time.perf_counter()
+        assert not attempt("undisturbed", None)
+        whole = time.perf_counter() - start
+        killed = 0
+        for _ in range(20):
+            killed += attempt("out", chance.uniform(0, whole / 8))
+            check_journal()
+        assert killed == 20
+        assert not attempt("out", None)
+        server.stdin.close()
+    assert contents(Path("out")) == contents(Path("undisturbed"))
+    assert len(contents(Path("out"))) == 60
+    check_journal(done=60)
+    assert not [path for path in Path("out").rglob("*") if path.name.endswith(files.PARTIAL_SUFFIX)]
+    assert sorted(path.name for path in Path("out", HIDDEN).iterdir()) == ["journal.sqlite", "lock"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def check_journal(done: int | None = None) -> None:
+    """The journal is sound, and what it calls done is there with its size."""
+    path = Path("out", HIDDEN, "journal.sqlite")
+    if not path.exists():
+        return
+    file = sqlite3.connect(path)
+    try:
+        assert file.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        tables = file.execute("SELECT count(*) FROM sqlite_master WHERE name = 'files'").fetchone()[0]
+        rows = file.execute("SELECT target, size FROM files WHERE state = 'done'").fetchall() if tables else []
+    finally:
+        file.close()
+    assert all(Path("out", target).stat().st_size == size for target, size in rows)
+    assert done is None or len(rows) == done
