@@ -10,6 +10,7 @@ from superqt import QLabeledDoubleSlider
 
 from napari_perceive_ir._compute import ComputePart
 from napari_perceive_ir._forms import add_row, bare_form, show_row
+from napari_perceive_ir._painted import PaintedPart
 from napari_perceive_ir._picture_rows import PictureRows
 from napari_perceive_ir._words import AUTOMATIC, HANDLING_TITLES, TASK_TITLES, choices_of, help_of, limits_of
 from perceive_ir import Recipe
@@ -17,6 +18,8 @@ from perceive_ir._recipe import make_recipe
 
 BY_REGION = "region"
 """The handling that has a strength for each tier."""
+PAINTED = "painted"
+"""The handling whose labels say what to do, instead of task and severity."""
 
 
 class RecipeControls(QWidget):
@@ -31,11 +34,12 @@ class RecipeControls(QWidget):
         self.task = ComboBox(choices=[(title, task) for task, title in TASK_TITLES.items()], tooltip=help_of("task"))
         self.automatic = CheckBox(value=start.severity == AUTOMATIC, tooltip="Let the model see how bad it is.")
         self.severity = slider("severity", sum(limits_of("severity")) / 2)
-        handlings = [(HANDLING_TITLES[name], name) for name in choices_of("handling") if name in HANDLING_TITLES]
+        handlings = [(HANDLING_TITLES[name], name) for name in choices_of("handling")]
         self.handling = ComboBox(choices=handlings, value=start.handling, tooltip=help_of("handling"))
         self.strength = slider("strength", start.strength)
         sparing = make_recipe(handling=BY_REGION).tier_strength
         self.tiers = {tier: slider("tier_strength", value) for tier, value in sparing.items()}
+        self.painted = PaintedPart(viewer)
         self.compute = ComputePart()
         self._lay_out()
         self.automatic.changed.connect(self._follow_automatic)
@@ -51,6 +55,8 @@ class RecipeControls(QWidget):
         fields: dict[str, Any] = {"handling": self.handling.value, "strength": round(self.strength.value(), 2)}
         if self.handling.value == BY_REGION:
             fields["tier_strength"] = {tier: round(made.value(), 2) for tier, made in self.tiers.items()}
+        if self.handling.value == PAINTED:
+            return make_recipe(painted=self.painted.wishes(), **fields, **self.compute.fields())
         return make_recipe(task=self.task.value, severity=severity, **fields, **self.compute.fields())
 
     def show_recipe(self, recipe: Recipe) -> None:
@@ -70,6 +76,7 @@ class RecipeControls(QWidget):
     def refresh_layers(self) -> None:
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
         self.pictures.refresh()
+        self.painted.refresh()
 
     def show_seen(self, severity: float | None) -> None:
         """Show the severity that the model saw; the slider starts from there when it takes over."""
@@ -84,17 +91,24 @@ class RecipeControls(QWidget):
     def _follow_handling(self) -> None:
         for made in self.tiers.values():
             show_row(self._form, made, self.handling.value == BY_REGION)
+        painted = self.handling.value == PAINTED
+        self.painted.setVisible(painted)
+        show_row(self._form, self.task.native, not painted)
+        show_row(self._form, self._severity, not painted)
 
     def _lay_out(self) -> None:
         form = self._form
-        severity = QHBoxLayout()
+        self._severity = QWidget()
+        severity = QHBoxLayout(self._severity)
+        severity.setContentsMargins(0, 0, 0, 0)
         severity.addWidget(self.automatic.native)
         severity.addWidget(self.severity, 1)
         for choice in (self.task, self.handling):
             choice.native.setMinimumWidth(1)  # long entries do not widen the dock
         add_row(form, "&Task", self.task.native)
-        add_row(form, "Se&verity", self.automatic.native, severity)
+        add_row(form, "Se&verity", self.automatic.native, self._severity)
         add_row(form, "H&andling", self.handling.native)
+        form.addRow(self.painted)
         add_row(form, "&Strength", self.strength)
         for tier, made in self.tiers.items():
             add_row(form, f"   in {tier}", made)

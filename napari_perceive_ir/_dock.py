@@ -1,17 +1,22 @@
 """The Restore dock: the recipe's controls over a run in the background; what is decided is decided elsewhere."""
 
+from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
 from qtpy.QtWidgets import QLabel
 
 from napari_perceive_ir._compare_row import CompareRow
-from napari_perceive_ir._controls import RecipeControls
-from napari_perceive_ir._job_dock import JobDock, Target, show_words, wrapped
+from napari_perceive_ir._controls import PAINTED, RecipeControls
+from napari_perceive_ir._copy import Copied, as_command, as_python
+from napari_perceive_ir._copy_row import CopyRow
+from napari_perceive_ir._forms import show_words, wrapped
+from napari_perceive_ir._job_dock import JobDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
+from napari_perceive_ir._words import sentence
 from perceive_ir import Recipe, Result
 from perceive_ir._recipe import make_recipe
 
@@ -38,7 +43,10 @@ class RestoreDock(JobDock):
         self.seen, self.note = wrapped(), wrapped()
         self.bars = SeenBars()
         self.run_button.setToolTip("Restore in the background; the result is a new layer exactly on the picture.")
-        below = (self.seen, self.bars, self.note, self.compare)
+        self.copy = CopyRow()
+        self.copy.python_button.clicked.connect(lambda: self._copy(as_python))
+        self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
+        below = (self.seen, self.bars, self.note, self.compare, self.copy)
         self.lay_out("Sees what is wrong with a picture and mends it.", self.controls, below)
         self.controls.layer.changed.connect(lambda _: self.show_state())
         self._clear()
@@ -78,12 +86,25 @@ class RestoreDock(JobDock):
             layer.name += " (stopped)"
             self.say(f"Cancelled: “{layer.name}” holds the finished planes.")
 
+    def _copy(self, written: Callable[..., Copied]) -> None:
+        """Put what is chosen on the clipboard; of several layers, one text after the other."""
+        try:
+            targets = self._plan(self.controls.recipe())
+        except MISTAKES as error:
+            self.tell(error)
+            return
+        labels = self.controls.painted.layer.value if self.controls.handling.value == PAINTED else None
+        copied = [written(target.source, target.plan, labels) for target in targets]
+        self.copy.put("\n".join(one.text for one in copied))
+        self.say(" ".join(["Copied.", *dict.fromkeys(filter(None, (one.first for one in copied)))]))
+
     def _plan(self, recipe: Recipe) -> list[Target]:
         pictures, point = self.controls.pictures, self.controls.pictures.point
         if not pictures.sources:
             plan_run(None, recipe)
+        labels = self.controls.painted.chosen() if recipe.handling == PAINTED else None
         return [
-            Target(source, plan_run(source, pictures.recipe_of(source, recipe), point=point))
+            Target(source, plan_run(source, pictures.recipe_of(source, recipe), labels, point))
             for source in pictures.sources
         ]
 
@@ -140,8 +161,3 @@ class RestoreDock(JobDock):
     def _leave(self) -> None:
         if self.compare is not None:
             self.compare.leave()
-
-
-def sentence(note: str) -> str:
-    """Make a sentence of a note."""
-    return note and f"{note[0].upper()}{note[1:]}."

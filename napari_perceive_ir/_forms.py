@@ -1,4 +1,4 @@
-"""Forms of the docks: rows of a label and a field, which can be hidden."""
+"""Forms and texts of the docks: rows of a label and a field, which can be hidden, and words that break lines."""
 
 from __future__ import annotations
 
@@ -36,3 +36,17 @@ def show_row(form: QFormLayout, field: QWidget, shown: bool) -> None:
     label: Any = form.labelForField(field)
     for widget in (label, field):
         widget.setVisible(shown)
+
+
+def wrapped(text: str = "") -> QLabel:
+    """Make a label that breaks lines rather than widen the dock."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setMinimumWidth(0)
+    return label
+
+
+def show_words(label: QLabel, text: str) -> None:
+    """Show a text, or hide the label where there is none."""
+    label.setText(text)
+    label.setVisible(bool(text))

@@ -10,9 +10,10 @@ from typing import Any
 from napari.layers import Image
 from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
+from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, Ready, RunPlan
 from perceive_ir._trace import keep_trace
 
@@ -189,20 +190,6 @@ class JobDock(QWidget):
         if any(target.source == event.value for target in self._targets):
             self.cancel("Stopped, because the layer was removed")
         self._refresh()
-
-
-def wrapped(text: str = "") -> QLabel:
-    """Make a label that breaks lines rather than widen the dock."""
-    label = QLabel(text)
-    label.setWordWrap(True)
-    label.setMinimumWidth(0)
-    return label
-
-
-def show_words(label: QLabel, text: str) -> None:
-    """Show a text, or hide the label where there is none."""
-    label.setText(text)
-    label.setVisible(bool(text))
 
 
 def scrolled(inside: QWidget) -> QScrollArea:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._axes import layer_axes, spread_cells
+from napari_perceive_ir._labels import labels_on
 from napari_perceive_ir._part import about_part, plane_at
 from napari_perceive_ir._placement import cell_placement, level0, placement
 from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
@@ -100,19 +101,15 @@ def plan_run(source: Image | None, recipe: Recipe, labels: Any = None, point: Se
 
     With a point of the world, the plane of the stack that is there.
     """
+    from napari.layers import Labels
+
     if source is None:
         raise ValueError("no image layer to restore: open a picture first")
     axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
     part = None if point is None else plane_at(source, axes, point)
     place = placement(source, part)
-    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, array_of(labels), part)
-
-
-def array_of(labels: Any) -> Any:
-    """Return the array of a layer, or what was given."""
-    from napari.layers import Labels
-
-    return level0(labels) if isinstance(labels, Labels) else labels
+    marks = labels_on(labels, source, axes, part) if isinstance(labels, Labels) else labels
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part)
 
 
 def replaced(source: Image, plan: RunPlan) -> bool:

@@ -11,7 +11,7 @@ from napari_perceive_ir._job_dock import JobDock, Target
 from napari_perceive_ir._layers import plan_run, replaced
 from napari_perceive_ir._map_layers import Judged, judge, named_after, remove_views, results_on, show_view, visible_view
 from napari_perceive_ir._map_panels import NOTHING, Findings, MapControls, Planes
-from napari_perceive_ir._region import region_weights
+from napari_perceive_ir._region import changes_of, region_weights
 from napari_perceive_ir._run import MISTAKES, Event, Mapped, mapping
 from napari_perceive_ir._statistics import measure, plane_scores, profile, table_rows, worst_plane
 from napari_perceive_ir._words import AUTOMATIC
@@ -193,9 +193,3 @@ class QualityMapDock(JobDock):
         self.after.failed.connect(self.tell)
         self._pause.triggered.connect(self._show_numbers)
         self._viewer.dims.events.current_step.connect(self._show_plane)
-
-
-def changes_of(region: Any) -> list[Any]:
-    """Return the events that tell that a region may have changed: its data, or what is painted into them."""
-    names = ("set_data", "labels_update") if region is not None else ()
-    return [getattr(region.events, name) for name in names if hasattr(region.events, name)]

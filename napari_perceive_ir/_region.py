@@ -116,3 +116,9 @@ def points_per_cell(points: NDArray[np.bool_]) -> Array:
     *stack, height, width = points.shape
     counts: Array = points.reshape(*stack, height // FINE, FINE, width // FINE, FINE).sum(axis=(-3, -1), dtype=float)
     return counts
+
+
+def changes_of(region: Any) -> list[Any]:
+    """Return the events that tell that a region may have changed: its data, or what is painted into them."""
+    names = ("set_data", "labels_update") if region is not None else ()
+    return [getattr(region.events, name) for name in names if hasattr(region.events, name)]

@@ -91,13 +91,22 @@ class Mapped:
 
 
 @dataclass(frozen=True)
+class Found:
+    """Labels are painted."""
+
+    labels: tuple[int, ...]
+    all: bool
+    """Whether everything has been looked through."""
+
+
+@dataclass(frozen=True)
 class Failed:
     """Something went wrong."""
 
     error: Exception
 
 
-Event = Ready | Seen | Progress | Finished | Blended | Mapped | Failed
+Event = Ready | Seen | Progress | Finished | Blended | Mapped | Found | Failed
 
 
 def restoring(*plans: RunPlan) -> Iterator[Event]:

@@ -13,8 +13,8 @@ TASK_TITLES = {AUTOMATIC: "Automatic: all that is seen"} | {
     d.task: f"{d.task.capitalize()} a {d.adjective} picture" for d in DAMAGES
 }
 """Entry of each task in the dock."""
-HANDLING_TITLES = {"image": "The picture as a whole", "region": "Region by region"}
-"""Entry of each handling in the dock; painted labels have none."""
+HANDLING_TITLES = {"image": "The picture as a whole", "region": "Region by region", "painted": "As labels are painted"}
+"""Entry of each handling in the dock."""
 _DONE = {AUTOMATIC: "restored"} | {d.task: d.participle for d in DAMAGES}
 
 
@@ -46,3 +46,8 @@ def schema_of(field: str) -> dict[str, Any]:
     """Return what pydantic says of a field of the recipe."""
     schema: dict[str, Any] = Recipe.model_json_schema()["properties"][field]
     return schema
+
+
+def sentence(text: str) -> str:
+    """Make a sentence of a note or a message."""
+    return text and f"{text[0].upper()}{text[1:]}."

@@ -135,10 +135,12 @@ class Recipe(BaseModel):
         values = self.model_dump(mode="json")
         return {k: v for k, v in values.items() if v != base[k] or (k == "handling" and v != "image")}
 
-    def to_python(self, image: str = "image") -> str:
-        """Return Python that runs this recipe on a variable."""
+    def to_python(self, image: str = "image", labels: str = "") -> str:
+        """Return Python that runs this recipe on a variable, and on another one with labels."""
         values = self.model_dump()
-        arguments = "".join(f", {name}={values[name]!r}" for name in self.changed())
+        arguments = (f", labels={labels}" if labels else "") + "".join(
+            f", {name}={values[name]!r}" for name in self.changed()
+        )
         return f"import perceive_ir as pir\n\nrestored = pir.restore({image}{arguments})\n"
 
     def to_command(self, source: str = "INPUT", output: str = "OUTPUT") -> str:

@@ -1,0 +1,75 @@
+"""A run as text: Python for napari's console and a command line, which give the same pixels."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from napari_perceive_ir._labels import labels_index
+from napari_perceive_ir._placement import level0
+
+if TYPE_CHECKING:
+    from napari.layers import Image, Labels
+
+    from napari_perceive_ir._run import RunPlan
+
+
+@dataclass(frozen=True)
+class Copied:
+    """A run as text."""
+
+    text: str
+    first: str = ""
+    """What has to be done before it runs."""
+
+
+def as_python(source: Image, plan: RunPlan, labels: Labels | None = None) -> Copied:
+    """Return Python for napari's console, where ``viewer`` is at hand."""
+    lines = [f"image = {data_of(source, plan.part.index if plan.part else ())}"]
+    if labels is not None:
+        index, order = labels_index(labels, source, plan.recipe.axes, plan.part)
+        turned = "" if order == sorted(order) else f".transpose({', '.join(map(str, order))})"
+        lines.append(f"labels = {data_of(labels, index if plan.part else ())}{turned}")
+    head, call = plan.recipe.to_python(labels="" if labels is None else "labels").split("\n\n")
+    return Copied("\n".join([head, "", *lines, call]))
+
+
+def as_command(source: Image, plan: RunPlan, labels: Labels | None = None) -> Copied:
+    """Return a command line, and which layers must be saved before it runs: those that are not in a file."""
+    picture, stem = file_of(source), safe(source.name)
+    part, wanted = f" {plan.part.words()}" if plan.part else "", []
+    if part or picture is None:
+        picture = f"{safe(source.name + part)}.tif"
+        wanted.append(f"{part.strip() + ' of ' if part else ''}“{source.name}” as {picture}")
+    command = plan.recipe.to_command(picture, f"{stem}_restored.tif")
+    if labels is not None:  # painted in napari, so that a file may be older
+        own = part if labels.ndim == source.ndim else ""
+        marks = f"{safe(labels.name + own)}.tif"
+        wanted.append(f"{own.strip() + ' of ' if own else ''}“{labels.name}” as {marks}")
+        command += f" --labels {shlex.quote(marks)}"
+    return Copied(command + "\n", f"First save {' and '.join(wanted)}." if wanted else "")
+
+
+def data_of(layer: Any, index: Sequence[slice]) -> str:
+    """Return Python for the array of a layer or a part of it."""
+    level = "[0]" if layer.multiscale else ""
+    whole = level0(layer).shape
+    parts = [
+        ":" if (one.start, one.stop) == (0, n) else f"{one.start}:{one.stop}"
+        for one, n in zip(index, whole, strict=False)
+    ]
+    return f"viewer.layers[{layer.name!r}].data{level}" + (f"[{', '.join(parts)}]" if parts else "")
+
+
+def file_of(layer: Any) -> str | None:
+    """Return the file that a layer was opened from, alone."""
+    path = layer.source.path
+    return path if path and layer.source.parent is None else None
+
+
+def safe(name: str) -> str:
+    """Make a name of a file out of the name of a layer."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_") or "picture"
