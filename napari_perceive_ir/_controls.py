@@ -3,7 +3,7 @@
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox
-from qtpy.QtCore import QEvent, QObject, Qt
+from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QHBoxLayout, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
@@ -24,6 +24,9 @@ PAINTED = "painted"
 
 class RecipeControls(QWidget):
     """Chooses an image layer and a recipe."""
+
+    cost_changed = Signal()
+    """A run would cost something else, or might."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -48,6 +51,17 @@ class RecipeControls(QWidget):
             choice.changed.connect(lambda _: self.show_seen(None))
         self._follow_automatic()
         self._follow_handling()
+        compute = self.compute
+        for changed in (
+            self.task.changed,
+            self.handling.changed,
+            self.pictures.changed,
+            self.painted.changed,
+            compute.device.currentTextChanged,
+            compute.precision.currentTextChanged,
+            compute.memory.valueChanged,
+        ):
+            changed.connect(lambda *_: self.cost_changed.emit())
 
     def recipe(self) -> Recipe:
         """Return the recipe that is chosen."""

@@ -4,12 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from napari.layers import Image
+from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel
 
 from napari_perceive_ir._compare_row import CompareRow
 from napari_perceive_ir._controls import PAINTED, RecipeControls
 from napari_perceive_ir._copy import Copied, as_command, as_python
 from napari_perceive_ir._copy_row import CopyRow
+from napari_perceive_ir._estimate_line import EstimateLine
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._job_dock import JobDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
@@ -46,9 +48,11 @@ class RestoreDock(JobDock):
         self.copy = CopyRow()
         self.copy.python_button.clicked.connect(lambda: self._copy(as_python))
         self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
-        below = (self.seen, self.bars, self.note, self.compare, self.copy)
+        self.estimate = EstimateLine(lambda: [one.plan for one in self._plan(self.controls.recipe(), painted=False)])
+        below = (self.estimate, self.seen, self.bars, self.note, self.compare, self.copy)
         self.lay_out("Sees what is wrong with a picture and mends it.", self.controls, below)
         self.controls.layer.changed.connect(lambda _: self.show_state())
+        self.controls.cost_changed.connect(self.estimate.ask)
         self._clear()
         self.show_state()
 
@@ -72,6 +76,7 @@ class RestoreDock(JobDock):
             self.tell(error)
             return
         self._clear()
+        self.estimate.stop()
         if len(targets) > 1:
             self.live.release()
         self.begin(f"Restoring {' and '.join(str(one.source) for one in targets)}", targets, restoring)
@@ -98,11 +103,20 @@ class RestoreDock(JobDock):
         self.copy.put("\n".join(one.text for one in copied))
         self.say(" ".join(["Copied.", *dict.fromkeys(filter(None, (one.first for one in copied)))]))
 
-    def _plan(self, recipe: Recipe) -> list[Target]:
+    def showEvent(self, event: QShowEvent | None) -> None:
+        """Say what a run will cost as soon as somebody looks."""
+        super().showEvent(event)
+        self.estimate.ask()
+
+    def _ended(self) -> None:
+        super()._ended()
+        self.estimate.ask()
+
+    def _plan(self, recipe: Recipe, painted: bool = True) -> list[Target]:
         pictures, point = self.controls.pictures, self.controls.pictures.point
         if not pictures.sources:
             plan_run(None, recipe)
-        labels = self.controls.painted.chosen() if recipe.handling == PAINTED else None
+        labels = self.controls.painted.chosen() if painted and recipe.handling == PAINTED else None
         return [
             Target(source, plan_run(source, pictures.recipe_of(source, recipe), labels, point))
             for source in pictures.sources
@@ -159,5 +173,6 @@ class RestoreDock(JobDock):
         super()._forget(event)
 
     def _leave(self) -> None:
+        self.estimate.stop()
         if self.compare is not None:
             self.compare.leave()

@@ -13,6 +13,7 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
+from napari_perceive_ir._estimate import duration
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, Ready, RunPlan
 from perceive_ir._trace import keep_trace
@@ -54,6 +55,8 @@ class JobDock(QWidget):
         self._targets: list[Target] = []
         self._count = 0
         self._step = Progress(0, 0)
+        self._pace: list[tuple[float, int]] = []
+        """When how much was done."""
         self._began = 0.0
         self.run_button, self.cancel_button = QPushButton(self.verb), QPushButton("Cancel")
         self.progress, self.status = QProgressBar(), wrapped()
@@ -97,7 +100,7 @@ class JobDock(QWidget):
     def begin(self, title: str, targets: Sequence[Target], events: Callable[..., Iterator[Event]], *args: Any) -> None:
         """Run a generator of events in the background, which goes through the targets one after the other."""
         self._targets, self._count, self._began = list(targets), len(targets), perf_counter()
-        self._step = Progress(0, 0)
+        self._step, self._pace = Progress(0, 0), []
         self._job = Job(self, title, events, *(target.plan for target in targets), *args)
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
@@ -162,8 +165,9 @@ class JobDock(QWidget):
         elif isinstance(event, Progress):
             self.progress.setRange(0, event.total)
             self.progress.setValue(event.done)
+            self._pace.append((perf_counter(), event.done))
             self._step = event
-            self.say(self._place() + self.doing.format(done=event.done, total=event.total))
+            self.say(self._place() + self.doing.format(done=event.done, total=event.total) + self._left(event))
         elif isinstance(event, Failed):
             self.say(f"Failed: {self._added()}.")
             self.tell(event.error)
@@ -173,6 +177,13 @@ class JobDock(QWidget):
     def _place(self) -> str:
         number = self._count - len(self._targets) + 1
         return f"Layer {number} of {self._count} · " if self._count > 1 and self._targets else ""
+
+    def _left(self, step: Progress) -> str:
+        """Say how long it will go on, measured since the first step."""
+        (first, begun), (now, done) = self._pace[0], self._pace[-1]
+        if done <= begun or done >= step.total:
+            return ""
+        return f" · about {duration((now - first) * (step.total - done) / (done - begun))} left"
 
     def _added(self) -> str:
         done = self._count - len(self._targets)

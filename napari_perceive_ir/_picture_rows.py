@@ -103,6 +103,7 @@ class PictureRows(QObject):
             for one, connect in ((before, "disconnect"), (layer, "connect")):
                 if one is not None:
                     getattr(one.events.axis_labels, connect)(self._follow)
+                    getattr(one.events.data, connect)(self._follow)
         if self._asked != (layer, told):
             self._asked = (layer, told)
             self.axes.setText(told)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from perceive_ir import PerceiveIRError, Recipe
@@ -11,12 +14,14 @@ from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
+    from napari_perceive_ir._estimate import Estimate
     from napari_perceive_ir._part import Part
     from perceive_ir import Perception, QualityMap, Restorer, Result
     from perceive_ir._weights import Card
 
 NO_MATTER = ("strength", "tier_strength", "axes", "device", "precision", "memory")
 """Fields of the recipe that may differ between a result and controls that still speak of it."""
+_LOADING = Lock()
 MISTAKES = (PerceiveIRError, ValueError, TypeError)
 """What the user is told in one line, its traceback kept in the log; everything else is a bug and is raised as one."""
 
@@ -100,17 +105,26 @@ class Found:
 
 
 @dataclass(frozen=True)
+class Estimated:
+    """What a run will cost is known."""
+
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
 class Failed:
     """Something went wrong."""
 
     error: Exception
 
 
-Event = Ready | Seen | Progress | Finished | Blended | Mapped | Found | Failed
+Event = Ready | Seen | Progress | Finished | Blended | Mapped | Found | Estimated | Failed
 
 
 def restoring(*plans: RunPlan) -> Iterator[Event]:
     """Restore pictures one after the other, with an event after every batch of tiles; close the iterator to cancel."""
+    from napari_perceive_ir._estimate import learn
+
     restorer = model_of(plans[0].recipe)
     yield Ready()
     tiles = [tiles_of(restorer, plan) for plan in plans]
@@ -118,8 +132,11 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
         pixels, recipe = plan.pixels(), plan.recipe
         seen = restorer.perceive(pixels, recipe.axes, recipe.value_range)
         yield Seen(seen)
+        began = perf_counter()
         for step in restorer.steps(pixels, recipe, labels=plan.labels, perception=seen):
             tiles[number] = step.total
+            if step.result is not None:
+                learn(recipe, perf_counter() - began, step.total * math.prod(step.result.tile))
             yield Progress(sum(tiles[:number]) + step.done, sum(tiles), step.finished)
             if step.result is not None:
                 yield Finished(step.result)
@@ -163,10 +180,11 @@ def guarded(events: Callable[..., Iterator[Event]], *args: Any) -> Iterator[Even
 
 
 def model_of(recipe: Recipe) -> Restorer:
-    """Return the model that a recipe names; it is loaded once and kept."""
+    """Return the model that a recipe names; it is loaded once and kept, however many ask for it at once."""
     from perceive_ir._catalogue import loaded
 
-    return loaded(recipe.model, recipe.device, recipe.precision)
+    with _LOADING:
+        return loaded(recipe.model, recipe.device, recipe.precision)
 
 
 def same_but_strength(one: Recipe, other: Recipe) -> bool:
