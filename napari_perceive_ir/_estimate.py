@@ -69,10 +69,11 @@ def estimating(*plans: RunPlan) -> Iterator[Any]:
 
 def estimate(restorer: Restorer, speed: Speed, plans: tuple[RunPlan, ...]) -> Estimate:
     """Say what pictures will cost one after the other."""
-    from perceive_ir.images import parse_layout, residual_dtype
+    from perceive_ir.images import check_array, parse_layout, residual_dtype
 
     tiles, side, pixels, memory, results = 0, 0, 0, 0.0, 0.0
     for plan in plans:
+        check_array(plan.array)
         layout = parse_layout(plan.shape, plan.recipe.axes)
         laid, choice = restorer.lay_tiles(layout, plan.recipe, plan.recipe.tile)
         count, area = laid.count * layout.plane_count, math.prod(laid.tile_shape)

@@ -85,7 +85,8 @@ def test_each_label_gets_what_the_table_says(viewer: Model, dock: RestoreDock, q
     finish(qtbot, dock)
     wanted = pir.restore(picture(64, 80), axes="YX", handling="painted", painted={2: ("deblur", 0.8)}, labels=halves())
     assert np.array_equal(viewer.layers[-1].data, wanted)
-    assert viewer.layers[-1].metadata["perceive_ir"]["recipe"]["painted"] == {2: ("deblur", 0.8)}
+    recipe = Recipe(**viewer.layers[-1].metadata["perceive_ir"]["recipe"])
+    assert dict(recipe.painted) == {2: ("deblur", 0.8)}
 
 
 def test_the_table_follows_the_brush_and_keeps_what_was_chosen(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
