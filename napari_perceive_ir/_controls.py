@@ -107,6 +107,7 @@ class RecipeControls(QWidget):
             show_row(self._form, made, self.handling.value == BY_REGION)
         painted = self.handling.value == PAINTED
         self.painted.setVisible(painted)
+        show_row(self._form, self.painted.layer.native, painted)
         show_row(self._form, self.task.native, not painted)
         show_row(self._form, self._severity, not painted)
 
@@ -122,6 +123,7 @@ class RecipeControls(QWidget):
         add_row(form, "&Task", self.task.native)
         add_row(form, "Se&verity", self.automatic.native, self._severity)
         add_row(form, "H&andling", self.handling.native)
+        add_row(form, "La&bels", self.painted.layer.native)
         form.addRow(self.painted)
         add_row(form, "&Strength", self.strength)
         for tier, made in self.tiers.items():

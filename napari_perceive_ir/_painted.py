@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._background import Job
-from napari_perceive_ir._forms import add_row, bare_form, show_words, wrapped
+from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._labels import listing
 from napari_perceive_ir._layers import is_map
 from napari_perceive_ir._placement import level0
@@ -41,9 +41,7 @@ SHOWN = 5
 SWATCH = 12
 """Side of a patch of colour, in pixels."""
 LEAVE = ""
-NO_LABELS = (
-    "no labels layer: press napari's button for a new labels layer, paint where the picture is bad, and choose it"
-)
+NO_LABELS = "no labels layer yet: press napari's button for a new one, paint where the picture is bad, and choose it"
 
 
 class PaintedPart(QWidget):
@@ -192,10 +190,8 @@ class PaintedPart(QWidget):
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        row = QWidget()
-        add_row(bare_form(row), "La&bels", self.layer.native)
-        for part in (row, table, self.hint):
-            layout.addWidget(part)
+        layout.addWidget(table)
+        layout.addWidget(self.hint)
 
 
 def task_box(task: str) -> QComboBox:

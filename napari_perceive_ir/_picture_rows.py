@@ -50,7 +50,8 @@ class PictureRows(QObject):
         self.axes.setToolTip(AXES_HELP)
         planes = [("The whole stack", STACK), ("The plane that is shown", PLANE)]
         self.planes = ComboBox(choices=planes, tooltip="What of a stack is restored.")
-        self.keep = CheckBox(text="Keep finished planes", tooltip="When a run is cancelled, keep what is finished.")
+        self.keep = CheckBox(text="If cancelled, keep finished planes")
+        self.keep.tooltip = "Without it, a run that is cancelled adds nothing."
         self._asked: tuple[Image | None, str] = (None, "")
         self._lay_out()
         self.layer.changed.connect(lambda _: self._follow())
