@@ -190,7 +190,7 @@ class JobDock(QWidget):
         return f"{done} of {self._count} layers are done and stay" if done else "nothing was added"
 
     def _ended(self) -> None:
-        self._job, self._targets = None, []
+        self._job, self._targets, self._step = None, [], Progress(0, 0)
         self.show_state()
 
     def _refresh(self, _: Any = None) -> None:

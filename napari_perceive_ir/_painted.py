@@ -141,7 +141,8 @@ class PaintedPart(QWidget):
         self.table.setVisible(bool(self.present))
         rows = min(SHOWN, len(self.present))
         lines = sum(self.table.rowHeight(row) for row in range(rows))
-        self.table.setFixedHeight(self.table.horizontalHeader().sizeHint().height() + lines + 2)
+        header: Any = self.table.horizontalHeader()
+        self.table.setFixedHeight(header.sizeHint().height() + lines + 2)
         self.changed.emit()
 
     def _hint(self, count: int) -> None:
@@ -182,10 +183,11 @@ class PaintedPart(QWidget):
         table.setHorizontalHeaderLabels(["Label", "Task", "Severity"])
         table.setAccessibleName("What each label asks for")
         table.setToolTip("What is restored under each label, and how severe the damage is there.")
-        table.verticalHeader().hide()
         table.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
         table.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
-        header = table.horizontalHeader()
+        header: Any = table.horizontalHeader()
+        beside: Any = table.verticalHeader()
+        beside.hide()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         layout = QVBoxLayout(self)

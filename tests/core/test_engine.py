@@ -214,6 +214,18 @@ def test_a_plane_of_a_stack_gives_the_same_alone_with_the_perception_of_the_stac
             np.testing.assert_allclose(whole[number], alone, rtol=0, atol=2e-6)
 
 
+@pytest.mark.parametrize("handling", ["image", "region"])
+def test_planes_that_are_finished_can_be_taken_before_the_stack_is(tiny_model, handling):
+    stack = picture(2, 3, 40, 50)
+    fields = {**DENOISE, "axes": "TZYX", "handling": handling, "tile": 32, "overlap": 0}
+    whole = tiny_model.restore(stack, **fields)
+    first, *_, part, last = [step.finished() for step in tiny_model.steps(stack, **fields, memory=1e-3)]
+    assert first is None and last is None
+    assert part.note == "stopped: the first 3 of 6 planes are restored"
+    np.testing.assert_allclose(part.image, whole.image[:1], rtol=0, atol=2e-6)
+    np.testing.assert_allclose(part.at(strength=0.5), whole.at(strength=0.5)[:1], rtol=0, atol=2e-6)
+
+
 def test_the_place_of_the_stack_axes_does_not_matter(tiny_model):
     stack = picture(2, 30, 44)
     expected = tiny_model.restore(stack, axes="ZYX", **DENOISE).image

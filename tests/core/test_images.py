@@ -556,3 +556,12 @@ def test_half_precision_is_enough_for_8_bits():
 
 def test_the_door_names_what_is_there():
     assert all(hasattr(images, name) for name in images.__all__)
+
+
+def test_the_first_planes_are_whole_entries_of_the_first_long_axis():
+    layout = parse_layout((1, 4, 3, 8, 9), "TZCYX")
+    assert layout.first_planes(2) is None
+    assert layout.first_planes(7) == (ALL, slice(0, 2), ALL, ALL, ALL)
+    assert layout.first_planes(12) == (ALL, slice(0, 4), ALL, ALL, ALL)
+    assert parse_layout((8, 9, 3)).first_planes(1) is None
+    assert parse_layout((8, 5, 9), "YZX").first_planes(2) == (ALL, slice(0, 2), ALL)
