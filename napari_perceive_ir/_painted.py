@@ -64,6 +64,7 @@ class PaintedPart(QWidget):
         self._pause.triggered.connect(self._list)
         self.layer.changed.connect(lambda _: self._follow())
         self._lay_out()
+        self._show(())
         self._follow()
 
     def wishes(self) -> dict[int, tuple[str, float]]:

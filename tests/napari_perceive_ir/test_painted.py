@@ -107,6 +107,20 @@ def test_only_layers_that_somebody_painted_are_offered(viewer: Model, dock: Rest
     assert dock.controls.painted.hint.text().startswith("No labels layer yet: press napari's button")
 
 
+def test_without_a_labels_layer_there_is_a_hint_instead_of_a_table(qtbot: QtBot) -> None:
+    viewer = Model()
+    viewer.add_image(picture(64, 80), name="cells")
+    dock = RestoreDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    qtbot.keyClick(dock.controls.handling.native, Qt.Key.Key_End)
+    painted = dock.controls.painted
+    assert painted.hint.isVisible() and not painted.table.isVisible()
+    viewer.add_labels(halves(), name="marks")
+    listed(qtbot, dock, (2, 5))
+    assert painted.table.isVisible() and not painted.hint.isVisible()
+
+
 def test_without_labels_a_run_says_what_to_do(
     viewer: Model, dock: RestoreDock, qtbot: QtBot, notices: list[str]
 ) -> None:
