@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSlider, QVBoxLayou
 from napari_perceive_ir._forms import add_row, bare_form
 from napari_perceive_ir._map_layers import SCORE_VIEW, TIER_VIEW, TYPE_VIEW, regions_in
 from napari_perceive_ir._map_widgets import Legend, ScorePlot, Table
-from napari_perceive_ir._picture_rows import pictures_in
+from napari_perceive_ir._picture_rows import choose_likeliest, pictures_in
 from perceive_ir._windows import STRIDE, WINDOW, WINDOW_STEP
 
 LARGEST_WINDOW = 2 * WINDOW
@@ -33,9 +33,7 @@ class MapControls(QWidget):
         form = bare_form(self)
         add_row(form, "&Layer", self.layer.native)
         add_row(form, "&Window", self.window_size)
-        active = viewer.layers.selection.active
-        if active in self.layer.choices:
-            self.layer.value = active
+        choose_likeliest(self.layer, viewer.layers)
 
 
 class WindowSlider(QWidget):

@@ -58,9 +58,7 @@ class PictureRows(QObject):
         self.several.changed.connect(lambda _: self._show())
         self.planes.changed.connect(lambda _: self._show())
         self.axes.editingFinished.connect(self._show)
-        active = viewer.layers.selection.active
-        if active in self.layer.choices:
-            self.layer.value = active
+        choose_likeliest(self.layer, viewer.layers)
         viewer.layers.selection.events.changed.connect(self.refresh)
         self._follow()
 
@@ -149,3 +147,12 @@ def pictures_in(layers: Iterable[Any]) -> list[tuple[str, Image]]:
     """Return the image layers that show pictures, not maps or comparisons, with their names."""
     images = (layer for layer in layers if isinstance(layer, Image))
     return [(layer.name, layer) for layer in images if not (is_map(layer) or is_cover(layer))]
+
+
+def choose_likeliest(choice: ComboBox, layers: Any) -> None:
+    """Choose the picture that is meant before anybody chooses: the active one, else the topmost that can be seen."""
+    pictures = [layer for _, layer in pictures_in(layers)]
+    likely = [layer for layer in pictures if layer.visible] + [layers.selection.active]
+    likely = [layer for layer in likely if layer in pictures]
+    if likely:
+        choice.value = likely[-1]

@@ -14,6 +14,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from napari_perceive_ir import _commands, map_layer, restore_layer
 from napari_perceive_ir._controls import RecipeControls
 from napari_perceive_ir._dock import RestoreDock
+from napari_perceive_ir._map_dock import QualityMapDock
 from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
 
 
@@ -280,6 +281,16 @@ def test_without_an_image_layer_there_is_nothing_to_run(viewer: Model, qtbot: Qt
     assert (dock.controls.layer.choices, dock.run_button.isEnabled()) == ((), False)
     dock.run()
     assert "open a picture first" in notices[0]
+
+
+@pytest.mark.parametrize("kind", [RestoreDock, QualityMapDock])
+def test_the_topmost_picture_that_can_be_seen_is_chosen_first(kind: type, viewer: Model, qtbot: QtBot) -> None:
+    viewer.layers["cells"].visible = False
+    viewer.add_image(picture(9, 9), name="seen")
+    viewer.add_labels(np.zeros((9, 9), int))  # and made active
+    dock = kind(viewer)
+    qtbot.addWidget(dock)
+    assert dock.controls.layer.value.name == "seen"
 
 
 def test_the_layers_offered_follow_the_viewer(viewer: Model, dock: RestoreDock) -> None:
