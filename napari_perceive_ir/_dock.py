@@ -1,7 +1,7 @@
 """The Restore dock: the recipe's controls over a run in the background; what is decided is decided elsewhere."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
 from qtpy.QtGui import QShowEvent
@@ -19,8 +19,11 @@ from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
 from napari_perceive_ir._words import sentence
-from perceive_ir import Recipe, Result
+from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
+
+if TYPE_CHECKING:
+    from perceive_ir import Result
 
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
@@ -143,7 +146,7 @@ class RestoreDock(JobDock):
         self.bars.show_types(seen_types(event.perception))
         self.controls.show_seen(shown_severity(target.plan.recipe, event.perception))
 
-    def _add(self, result: Result, target: Target) -> Image:
+    def _add(self, result: "Result", target: Target) -> Image:
         layer = add_result(self._viewer, target.source, target.plan, result)
         if self._count == 1:
             self.live.keep(Shown(target.source, layer, result))
