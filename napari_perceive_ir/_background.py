@@ -8,7 +8,8 @@ from typing import Any
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QObject, QThreadPool, Signal  # type: ignore[attr-defined]
 
-from napari_perceive_ir._run import Event, Progress, guarded
+from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, guarded, loading
+from perceive_ir import Recipe
 
 AT_ONCE = 8
 """Jobs that do not wait for each other, such as a blend for a run; napari's pool has a thread for each core only."""
@@ -55,3 +56,16 @@ class Job(QObject):
     def _end(self) -> None:
         self.ended.emit()
         self.deleteLater()
+
+
+def load_early(parent: QObject, recipe: Recipe) -> None:
+    """Load the model that a recipe names; that it cannot be loaded is told when it is needed."""
+    job = Job(parent, "", loading, recipe, visible=False)
+    job.happened.connect(raise_bug)
+    job.start()
+
+
+def raise_bug(event: Event) -> None:
+    """Raise an error that is no mistake of the user's or the world's."""
+    if isinstance(event, Failed) and not isinstance(event.error, MISTAKES):
+        raise event.error

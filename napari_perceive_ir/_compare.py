@@ -14,6 +14,7 @@ from napari.layers import Image, Layer, Shapes
 from numpy.typing import NDArray
 
 from napari_perceive_ir._halves import Halves
+from napari_perceive_ir._overlay import insert_quietly, is_overlay
 from napari_perceive_ir._placement import cell_placement, level0, placement
 
 LINE_WIDTHS = (5.0, 2.0)
@@ -37,7 +38,7 @@ def share_place(one: Image, other: Image) -> bool:
 
 def is_cover(layer: Layer) -> bool:
     """Whether a layer only shows others and goes away again."""
-    return isinstance(layer, Image) and isinstance(level0(layer), Halves)
+    return isinstance(layer, Image) and (is_overlay(layer) or isinstance(level0(layer), Halves))
 
 
 class Comparison:
@@ -85,15 +86,9 @@ class Comparison:
 
     def _add(self, layer: Layer, place: int) -> None:
         """Add a layer of its own, and leave selected what is selected."""
-        selection = self.viewer.layers.selection
-        chosen, active = list(selection), selection.active
         self._own.append(layer)
-        self.viewer.layers.insert(place, layer)
+        insert_quietly(self.viewer, place, layer)
         self._undo.callback(setattr, layer, "visible", False)
-        selection.clear()
-        for one in chosen:
-            selection.add(one)
-        selection.active = active
 
     def _removed(self, event: Any) -> None:
         if event.value in (self.before, self.after, *self._own):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSize
+from qtpy.QtCore import QSize, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QWidget
 from superqt import QCollapsible
+from superqt.utils import signals_blocked
 
+from napari_perceive_ir._preferences import remember, remembered, settings
 from napari_perceive_ir._words import AUTOMATIC, choices_of, help_of
 from perceive_ir import Recipe
+from perceive_ir._recipe import make_recipe
 
 MOST_MEMORY = 1024
 """GiB."""
@@ -17,6 +20,9 @@ MOST_MEMORY = 1024
 
 class ComputePart(QCollapsible):
     """Chooses device, precision and memory."""
+
+    changed = Signal()
+    """Something else is chosen, completely."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +43,8 @@ class ComputePart(QCollapsible):
         self.toggled.connect(self._follow)
         self.collapse(animate=False)
         self._follow(False)
+        self._take_remembered()
+        self._connect()
 
     def _follow(self, unfolded: bool) -> None:
         self.setText("▾ Compute" if unfolded else "▸ Compute")
@@ -48,10 +56,31 @@ class ComputePart(QCollapsible):
         return {"device": self.device.currentText(), "precision": self.precision.currentText(), "memory": memory}
 
     def show_recipe(self, recipe: Recipe) -> None:
-        """Choose what a recipe says."""
-        self.device.setCurrentText(recipe.device)
-        self.precision.setCurrentText(recipe.precision)
-        self.memory.setValue(0.0 if isinstance(recipe.memory, str) else recipe.memory)
+        """Choose what a recipe says, for this time."""
+        with signals_blocked(self.precision), signals_blocked(self.memory):
+            self.device.setCurrentText(recipe.device)
+            self.precision.setCurrentText(recipe.precision)
+            self.memory.setValue(0.0 if isinstance(recipe.memory, str) else recipe.memory)
+        self.changed.emit()
+
+    def _connect(self) -> None:
+        line: Any = self.device.lineEdit()
+        line.editingFinished.connect(self._remember)  # half a name is no device
+        for changed in (self.device.activated, self.precision.currentTextChanged, self.memory.valueChanged):
+            changed.connect(self._remember)
+        kept = settings()
+        if kept is not None:
+            kept.events.connect(self._take_remembered)
+            self.destroyed.connect(lambda: kept.events.disconnect(self._take_remembered))
+
+    def _take_remembered(self, _: Any = None) -> None:
+        fields = self.fields() | remembered()
+        if fields != self.fields():
+            self.show_recipe(make_recipe(**fields))
+
+    def _remember(self, _: Any = None) -> None:
+        remember(self.fields())
+        self.changed.emit()
 
 
 def choice(field: str) -> QComboBox:

@@ -25,6 +25,8 @@ PAINTED = "painted"
 class RecipeControls(QWidget):
     """Chooses an image layer and a recipe."""
 
+    changed = Signal()
+    """Another picture or recipe is chosen."""
     cost_changed = Signal()
     """A run would cost something else, or might."""
 
@@ -49,6 +51,12 @@ class RecipeControls(QWidget):
         self.handling.changed.connect(self._follow_handling)
         for choice in (self.layer, self.task):
             choice.changed.connect(lambda _: self.show_seen(None))
+        for chosen in (self.task, self.automatic, self.handling):
+            chosen.changed.connect(lambda _: self.changed.emit())
+        for moved in (self.severity, self.strength, *self.tiers.values()):
+            moved.valueChanged.connect(lambda _: self.changed.emit())
+        for part in (self.pictures, self.painted, self.compute):
+            part.changed.connect(lambda *_: self.changed.emit())
         self._follow_automatic()
         self._follow_handling()
         compute = self.compute
@@ -58,8 +66,7 @@ class RecipeControls(QWidget):
             self.pictures.changed,
             self.painted.changed,
             compute.device.currentTextChanged,
-            compute.precision.currentTextChanged,
-            compute.memory.valueChanged,
+            compute.changed,
         ):
             changed.connect(lambda *_: self.cost_changed.emit())
 

@@ -16,6 +16,7 @@ from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._job_dock import JobDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
+from napari_perceive_ir._preview_row import PreviewRow
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
 from napari_perceive_ir._words import sentence
@@ -42,8 +43,10 @@ class RestoreDock(JobDock):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.controls = RecipeControls(napari_viewer)
-        self.live = LiveStrength(self.controls, napari_viewer.layers)
+        self.live = LiveStrength(self.controls, napari_viewer)
         self.live.failed.connect(self.tell)
+        self.preview = PreviewRow(napari_viewer, self.controls)
+        self.preview.failed.connect(self.tell)
         self.compare = CompareRow(napari_viewer, self)
         self.seen, self.note = wrapped(), wrapped()
         self.bars = SeenBars()
@@ -53,7 +56,7 @@ class RestoreDock(JobDock):
         self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
         self.estimate = EstimateLine(lambda: [one.plan for one in self._plan(self.controls.recipe(), painted=False)])
         below = (self.estimate, self.seen, self.bars, self.note, self.compare, self.copy)
-        self.lay_out("Sees what is wrong with a picture and mends it.", self.controls, below)
+        self.lay_out("Sees what is wrong with a picture and mends it.", (self.controls, self.preview), below)
         self.controls.layer.changed.connect(lambda _: self.show_state())
         self.controls.cost_changed.connect(self.estimate.ask)
         self._clear()
@@ -152,6 +155,7 @@ class RestoreDock(JobDock):
             self.live.keep(Shown(target.source, layer, result))
         assert self.compare is not None
         self.compare.offer(target.source, layer)
+        self.preview.stop()  # the result shows the same
         late = REPLACED if replaced(target.source, target.plan) else ""
         self._write(self.note, target, f"{sentence(result.note)}{late}".strip())
         return layer

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
@@ -132,8 +133,8 @@ class JobDock(QWidget):
         if not self.running:
             self.progress.setRange(0, 0)
 
-    def lay_out(self, heading: str, controls: QWidget, below: Sequence[QWidget]) -> None:
-        """Put the controls above the buttons and the rest below them, in an area that scrolls."""
+    def lay_out(self, heading: str, above: Sequence[QWidget], below: Sequence[QWidget]) -> None:
+        """Put parts above the buttons and the rest below them, in an area that scrolls."""
         buttons = QHBoxLayout()
         buttons.addWidget(self.run_button, 2)
         buttons.addWidget(self.cancel_button, 1)
@@ -141,7 +142,8 @@ class JobDock(QWidget):
         layout = QVBoxLayout(inside)
         layout.setSpacing(8)
         layout.addWidget(wrapped(heading))
-        layout.addWidget(controls)
+        for part in above:
+            layout.addWidget(part)
         layout.addLayout(buttons)
         for part in (self.progress, self.status, *below):
             layout.addWidget(part)
@@ -149,8 +151,8 @@ class JobDock(QWidget):
         around = QVBoxLayout(self)
         around.setContentsMargins(0, 0, 0, 0)
         around.addWidget(scrolled(inside))
-        self.setTabOrder(controls, self.run_button)
-        self.setTabOrder(self.run_button, self.cancel_button)
+        for before, after in pairwise((*above, self.run_button, self.cancel_button)):
+            self.setTabOrder(before, after)
 
     def _take(self, event: Event, target: Target) -> None:
         """Do something with an event of the job that is not the same for all docks; forget a target that is done."""

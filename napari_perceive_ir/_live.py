@@ -1,15 +1,19 @@
-"""The strength sliders after a run: the result is blended anew in its layer, without running the network."""
+"""The strength sliders after a run: the result is blended anew in its layer, without running the network.
+
+While a slider is dragged, only what the canvas shows is blended, at once; the whole picture follows on release.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtCore import QObject, QTimer, Signal  # type: ignore[attr-defined]
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._layers import show_anew
+from napari_perceive_ir._moving import Moving
 from napari_perceive_ir._run import Blended, Event, Failed, blending, same_but_strength, strengths
 
 if TYPE_CHECKING:
@@ -41,9 +45,10 @@ class LiveStrength(QObject):
 
     failed = Signal(object)
 
-    def __init__(self, controls: RecipeControls, layers: Any) -> None:
+    def __init__(self, controls: RecipeControls, viewer: Any) -> None:
         super().__init__(controls)
-        self._controls, self._layers = controls, layers
+        self._controls, self._layers = controls, viewer.layers
+        self._moving = Moving(viewer)
         self._shown: Shown | None = None
         self._blended: Shown | None = None
         """What the job blends anew; another result may have taken its place by the time that it is done."""
@@ -51,8 +56,10 @@ class LiveStrength(QObject):
         self._pause = QSignalDebouncer(parent=self)
         self._pause.setTimeout(PAUSE)
         self._pause.triggered.connect(self._blend)
-        for slider in (controls.strength, *controls.tiers.values()):
-            slider.valueChanged.connect(lambda _: self._pause.throttle())
+        self._sliders = (controls.strength, *controls.tiers.values())
+        for slider in self._sliders:
+            slider.valueChanged.connect(self._moved)
+            slider.sliderReleased.connect(self._blend)
 
     def keep(self, shown: Shown) -> None:
         """Follow the sliders with another result."""
@@ -62,11 +69,13 @@ class LiveStrength(QObject):
     def release(self) -> None:
         """Leave the result as it is from now on."""
         self._shown = None
+        self._moving.end()
 
     def forget(self, layer: Image) -> None:
         """Free the result that was in a layer that is gone."""
         if self._shown is not None and self._shown.layer == layer:
             self._shown = None
+            QTimer.singleShot(0, self._moving.end)  # the list of layers is just being changed
 
     def _followed(self) -> Shown | None:
         shown = self._shown
@@ -74,9 +83,20 @@ class LiveStrength(QObject):
             return None
         return shown
 
+    def _moved(self, _: Any = None) -> None:
+        shown = self._followed() if self._dragged() else None
+        if shown is None or not self._moving.show(shown.layer, shown.result, self._controls.recipe()):
+            self._pause.throttle()
+
+    def _dragged(self) -> bool:
+        return any(slider.isSliderDown() for slider in self._sliders)
+
     def _blend(self) -> None:
         shown, wanted = self._followed(), self._controls.recipe()
-        if self._job is not None or shown is None or strengths(wanted) == strengths(shown.result.recipe):
+        if self._job is not None or (self._moving.on and self._dragged()):
+            return  # the end of either blends anew
+        if shown is None or strengths(wanted) == strengths(shown.result.recipe):
+            self._moving.end()
             return
         self._blended = shown
         self._job = Job(self, "", blending, shown.result, wanted, visible=False)

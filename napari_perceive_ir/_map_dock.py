@@ -48,7 +48,7 @@ class QualityMapDock(JobDock):
         self._pause.setTimeout(PAUSE)
         self.run_button.setToolTip("Judge the picture in the background; tiers, score and damage become layers on it.")
         heading = "Shows where a picture is good, where it is not, and why."
-        self.lay_out(heading, self.controls, (self.findings, self.planes))
+        self.lay_out(heading, (self.controls,), (self.findings, self.planes))
         self._connect()
         self.show_state()
 

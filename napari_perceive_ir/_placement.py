@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,14 +43,14 @@ def shifted(state: Mapping[str, Any], ndim: int, start: ArrayLike) -> Any:
     return pixels(np.asarray(start, float)[:ndim])
 
 
-def cell_placement(layer: Image, steps: Mapping[int, int]) -> dict[str, Any]:
-    """Return what puts a coarser array on a layer, whose cells cover ``steps[axis]`` pixels of the layer.
+def cell_placement(layer: Image, steps: Mapping[int, int], corner: Sequence[float] = (0,)) -> dict[str, Any]:
+    """Return what puts a coarser array on a layer, whose cells cover ``steps[axis]`` pixels from a corner on.
 
-    The first cell's centre lies (step - 1) / 2 pixels from the first pixel's centre; scale, shear and rotation turn
-    that way into the world.
+    The first cell's centre lies (step - 1) / 2 pixels from the corner's centre; scale, shear and rotation turn that way
+    into the world.
     """
     state = layer.as_layer_data_tuple()[1]
     place = {name: state[name] for name in _PLACE if name in state}
     step = np.array([steps.get(axis, 1) for axis in range(layer.ndim)], float)
-    translate = shifted(state, layer.ndim, (step - 1) / 2)
+    translate = shifted(state, layer.ndim, np.add(corner, (step - 1) / 2))
     return place | {"scale": np.asarray(state["scale"]) * step, "translate": translate}

@@ -14,6 +14,8 @@ from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from napari_perceive_ir._estimate import Estimate
     from napari_perceive_ir._part import Part
     from perceive_ir import Perception, QualityMap, Restorer, Result
@@ -86,6 +88,19 @@ class Blended:
 
 
 @dataclass(frozen=True)
+class Previewed:
+    """A part of a plane is restored as far as it goes by now."""
+
+    pixels: NDArray[Any]
+    """With all axes of the layer."""
+    corner: tuple[int, ...]
+    """The pixel of the layer that is the first."""
+    done: int
+    total: int
+    note: str
+
+
+@dataclass(frozen=True)
 class Mapped:
     """The picture is judged place by place."""
 
@@ -118,7 +133,7 @@ class Failed:
     error: Exception
 
 
-Event = Ready | Seen | Progress | Finished | Blended | Mapped | Found | Estimated | Failed
+Event = Ready | Seen | Progress | Finished | Blended | Previewed | Mapped | Found | Estimated | Failed
 
 
 def restoring(*plans: RunPlan) -> Iterator[Event]:
@@ -177,6 +192,12 @@ def guarded(events: Callable[..., Iterator[Event]], *args: Any) -> Iterator[Even
         yield from events(*args)
     except Exception as error:
         yield Failed(error)
+
+
+def loading(recipe: Recipe) -> Iterator[Event]:
+    """Load the model that a recipe names, so that it is there when it is needed."""
+    model_of(recipe)
+    yield Ready()
 
 
 def model_of(recipe: Recipe) -> Restorer:

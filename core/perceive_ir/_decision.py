@@ -107,17 +107,17 @@ def enlarge(cells: Array, ratio: int, size: tuple[int, int]) -> Tensor:
     return fine[:, rows][:, :, columns]
 
 
-def tier_weights(recipe: Recipe, qmap: QualityMap, rows: slice) -> Array:
-    """Strength of some rows (h, W) of a plane: each tier's own, blended softly by the tier map."""
+def tier_weights(recipe: Recipe, qmap: QualityMap, rows: slice, columns: slice = slice(None)) -> Array:
+    """Strength of some rows and columns (h, w) of a plane: each tier's own, blended softly by the tier map."""
     strengths = np.array([recipe.tier_strength[t] for t in TIERS], np.float32)
     cells = np.tensordot(strengths, qmap.probabilities, axes=1)  # (h, w)
-    return sample_rows(cells, qmap.stride, rows, qmap.shape[1])
+    return sample_rows(cells, qmap.stride, rows, qmap.shape[1], columns)
 
 
-def sample_rows(cells: Array, stride: int, rows: slice, width: int) -> Array:
-    """Interpolate cells bilinearly at the pixels of some rows; cell centres lie at (i + 0.5) * stride."""
-    down, up = positions(np.arange(rows.start, rows.stop), stride, cells.shape[0])
-    left, right = positions(np.arange(width), stride, cells.shape[1])
+def sample_rows(cells: Array, stride: int, rows: slice, width: int, columns: slice = slice(None)) -> Array:
+    """Interpolate cells bilinearly at some pixels; cell centres lie at (i + 0.5) * stride."""
+    down, up = positions(np.arange(rows.start, rows.stop, rows.step), stride, cells.shape[0])
+    left, right = positions(np.arange(width)[columns], stride, cells.shape[1])
     vertical: Array = cells[down[0]] * (1 - down[1])[:, None] + cells[up[0]] * down[1][:, None]
     result: Array = vertical[:, left[0]] * (1 - left[1]) + vertical[:, right[0]] * left[1]
     return result

@@ -153,20 +153,24 @@ class Restorer:
         *,
         labels: Any = None,
         perception: Perception | None = None,
+        maps: Mapping[int, QualityMap] | None = None,
         keep_residual: bool = True,
         **fields: Any,
     ) -> Iterator[Step]:
-        """Restore as `restore` does, but yield after every batch of tiles; close the iterator to cancel."""
+        """Restore as `restore` does, but yield after every batch of tiles; close the iterator to cancel.
+
+        Planes whose quality map is given by their number are not judged again.
+        """
         recipe = make_recipe(recipe, **fields)
         array = check_array(image)
         layout = parse_layout(array.shape, recipe.axes)
         marks = check_labels(labels, layout, recipe)
         self.check_overlap(recipe)
-        return self._steps(array, layout, recipe, marks, perception, keep_residual)
+        return self._steps(array, layout, recipe, marks, perception, maps or {}, keep_residual)
 
     def _steps(
         self, array: LazyArray, layout: Layout, recipe: Recipe, labels: Array | None,
-        perception: Perception | None, keep_residual: bool,
+        perception: Perception | None, maps: Mapping[int, QualityMap], keep_residual: bool,
     ) -> Iterator[Step]:  # fmt: skip
         if perception is None:
             seen = self.perceive(array, recipe.axes, recipe.value_range)
@@ -182,7 +186,7 @@ class Restorer:
         job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile), ""
         while True:
             try:
-                yield from self.run(job, keep_residual, "; ".join(filter(None, [note, short])))
+                yield from self.run(Output(job, keep_residual, maps), "; ".join(filter(None, [note, short])))
                 return
             except torch.OutOfMemoryError:
                 pass  # what the tiles held is free only when the error is
@@ -276,9 +280,9 @@ class Restorer:
         planned = self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile)
         return replace(planned, batch=1, short=True)
 
-    def run(self, job: Job, keep_residual: bool, note: str) -> Iterator[Step]:
+    def run(self, output: Output, note: str) -> Iterator[Step]:
         """Restore tile by tile, batch by batch; planes are written in place as their rows are finished."""
-        output = Output(job, keep_residual)
+        job = output.job
         total, done = job.plan.count * job.layout.plane_count, 0
         for count in self.batches([output], job.batch):
             done += count

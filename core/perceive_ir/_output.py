@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -52,7 +52,7 @@ class Job:
 class Output:
     """Takes the residuals of tiles, plane by plane, and writes finished rows."""
 
-    def __init__(self, job: Job, keep_residual: bool) -> None:
+    def __init__(self, job: Job, keep_residual: bool, maps: Mapping[int, QualityMap] | None = None) -> None:
         self.job = job
         dtype, shape = np.dtype(job.array.dtype), job.layout.shape
         self.image = np.empty(shape, dtype)
@@ -60,7 +60,7 @@ class Output:
         self.residual = np.empty(colours, residual_dtype(dtype)) if keep_residual else None
         self.accumulators: dict[int, Accumulator] = {}
         self.sources: dict[int, LazyArray] = {}
-        self.maps: dict[int, QualityMap] = {}
+        self.maps = dict(maps or {})
         self.done = 0
         """How many planes are finished."""
 

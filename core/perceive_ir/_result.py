@@ -44,22 +44,28 @@ class Result:
         if tier_strength is not None:
             changes["tier_strength"] = {**self.recipe.tier_strength, **tier_strength}
         recipe = make_recipe(self.recipe, **changes)
-        if self.source is None or self.layout is None:
-            raise ValueError("this result was made with keep_residual=False: run restore again to blend anew")
-        out = np.empty(self.layout.shape, np.dtype(self.source.dtype))
-        for number, plane in enumerate(self.layout.planes()):
-            rows, columns = slice(0, self.layout.height), slice(0, self.layout.width)
-            raw = read_tile(self.source, plane, rows, columns)
-            if self.residual is not None:
-                part = read_tile(self.residual, plane, rows, columns)
-                raw = apply_residual(raw, part, self._scale, weights(recipe, self.maps, number, rows))
-            write_tile(out, plane, rows, columns, raw)
+        array, layout = self._kept()
+        out = np.empty(layout.shape, np.dtype(array.dtype))
+        whole = (slice(0, layout.height), slice(0, layout.width))
+        for number, plane in enumerate(layout.planes()):
+            write_tile(out, plane, *whole, self.part(recipe, number, *whole))
         return out
 
-    @property
-    def _scale(self) -> float:
+    def part(self, recipe: Recipe, number: int, rows: slice, columns: slice) -> Array:
+        """Blend a part of a plane anew with the strengths of a recipe; slices may have steps."""
+        array, layout = self._kept()
+        plane = layout.plane(number)
+        raw = read_tile(array, plane, rows, columns)
+        if self.residual is None:
+            return raw
         low, high = self.perception.value_range
-        return high - low
+        change = read_tile(self.residual, plane, rows, columns)
+        return apply_residual(raw, change, high - low, weights(recipe, self.maps, number, rows, columns))
+
+    def _kept(self) -> tuple[LazyArray, Layout]:
+        if self.source is None or self.layout is None:
+            raise ValueError("this result was made with keep_residual=False: run restore again to blend anew")
+        return self.source, self.layout
 
     def to_dict(self) -> dict[str, Any]:
         """Say what was done, as plain values for metadata and files."""
@@ -95,9 +101,13 @@ def untouched(array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception
 
 
 def weights(
-    recipe: Recipe, maps: Mapping[int, QualityMap] | Sequence[QualityMap], number: int, rows: slice
+    recipe: Recipe,
+    maps: Mapping[int, QualityMap] | Sequence[QualityMap],
+    number: int,
+    rows: slice,
+    columns: slice = slice(None),
 ) -> float | NDArray[np.float32]:
-    """Strength of some rows of a plane: one number, or with handling "region" one per pixel."""
+    """Strength of a part of a plane: one number, or with handling "region" one per pixel."""
     if recipe.handling != "region" or not maps:
         return recipe.strength
-    return recipe.strength * decision.tier_weights(recipe, maps[number], rows)
+    return recipe.strength * decision.tier_weights(recipe, maps[number], rows, columns)

@@ -79,6 +79,13 @@ def tiny_model(weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     loaded.cache_clear()
 
 
+@pytest.fixture(autouse=True)
+def no_preferences(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's own settings out of the tests, and the tests out of them."""
+    monkeypatch.setattr("napari_perceive_ir._preferences.settings", lambda: None)
+    monkeypatch.setattr("napari_perceive_ir._compute.settings", lambda: None)
+
+
 class Gate:
     """Holds a run after its event ``at``, come for the ``after``-th time, until it is opened; remembers the events."""
 
@@ -96,6 +103,22 @@ class Gate:
             # its own event, not the newest: several runs may be in here at once
             if name == self.at and self.seen.count(name) >= self.after:
                 assert self.opened.wait(60)
+
+
+@pytest.fixture
+def put_gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Gate]]:
+    """Puts a gate in the place of a generator of events, to be opened at the end."""
+    gates: list[Gate] = []
+
+    def make(module: Any, name: str, at: str) -> Gate:
+        gates.append(Gate(getattr(module, name)))
+        gates[-1].at = at
+        monkeypatch.setattr(module, name, gates[-1])
+        return gates[-1]
+
+    yield make
+    for held in gates:
+        held.opened.set()
 
 
 @pytest.fixture

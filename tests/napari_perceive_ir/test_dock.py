@@ -252,6 +252,8 @@ def test_a_missing_model_shows_one_notification(
     def missing(model: str) -> None:
         raise WeightsError(f"no model {model!r} here")
 
+    qtbot.waitUntil(lambda: _catalogue.loaded.cache_info().currsize == 1, timeout=LONG)
+    _catalogue.loaded.cache_clear()
     monkeypatch.setattr(_catalogue, "find", missing)
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
@@ -319,7 +321,7 @@ def test_the_controls_speak_the_recipe(dock: RestoreDock, viewer: Model, qtbot: 
 def test_the_keyboard_goes_from_top_to_bottom(dock: RestoreDock, qtbot: QtBot) -> None:
     controls = dock.controls
     order = [controls.layer.native, controls.task.native, controls.automatic.native, controls.severity.focusProxy()]
-    order += [controls.strength.focusProxy(), dock.run_button]
+    order += [controls.strength.focusProxy(), dock.preview.box, dock.run_button]
     qtbot.waitActive(dock, timeout=LONG)
     order[0].setFocus()
     reached = []

@@ -1,17 +1,27 @@
 """Any array in, float32 RGB planes for a network out, and residuals put back."""
 
-from perceive_ir.images._arrays import LazyArray, check_array
-from perceive_ir.images._layout import Layout, Plane, parse_layout
-from perceive_ir.images._planes import (
-    FILL_REACH,
-    apply_residual,
-    read_tile,
-    residual_dtype,
-    residual_to_plane,
-    to_network,
-    write_tile,
-)
-from perceive_ir.images._range import find_range
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from perceive_ir.images._arrays import LazyArray, check_array
+    from perceive_ir.images._layout import Layout, Plane, parse_layout
+    from perceive_ir.images._planes import (
+        FILL_REACH,
+        apply_residual,
+        read_tile,
+        residual_dtype,
+        residual_to_plane,
+        to_network,
+        write_tile,
+    )
+    from perceive_ir.images._range import find_range
+
+_PLACES = {
+    "LazyArray": "_arrays", "check_array": "_arrays",
+    "Layout": "_layout", "Plane": "_layout", "parse_layout": "_layout",
+    "find_range": "_range",
+}  # fmt: skip
 
 __all__ = [
     "FILL_REACH",
@@ -28,3 +38,10 @@ __all__ = [
     "to_network",
     "write_tile",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for only when it is asked for: planes need torch, axes do not."""
+    if name not in __all__:
+        raise AttributeError(f"module 'perceive_ir.images' has no attribute {name!r}")
+    return getattr(import_module(f"perceive_ir.images.{_PLACES.get(name, '_planes')}"), name)

@@ -1,0 +1,104 @@
+"""A passing layer over a part of a picture, exactly in place and with the same look."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from napari.layers import Image, Layer
+from numpy.typing import NDArray
+
+from napari_perceive_ir._layers import KEY
+from napari_perceive_ir._placement import cell_placement, placement
+
+MARK = "passing"
+LOOK = ("contrast_limits", "gamma", "colormap", "interpolation2d")
+"""What an overlay takes over from the picture whenever it changes."""
+PLACE = ("scale", "translate", "rotate", "shear", "affine")
+COVERING = ("translucent", "translucent_no_depth", "opaque")
+"""Blendings with which an overlay hides what is below it."""
+
+
+def is_overlay(layer: Layer) -> bool:
+    """Whether a layer shows a part of another one for the time being."""
+    return MARK in layer.metadata.get(KEY, {})
+
+
+def insert_quietly(viewer: Any, place: int, layer: Layer) -> None:
+    """Add a layer and leave selected what is selected."""
+    selection = viewer.layers.selection
+    chosen, active = list(selection), selection.active
+    viewer.layers.insert(place, layer)
+    selection.clear()
+    for one in chosen:
+        selection.add(one)
+    selection.active = active
+
+
+class Overlay:
+    """Shows pixels over a part of a picture in one layer, which is added once and then changed in place.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    under
+        The picture. While what it lets through would shine through the overlay too, it is hidden.
+    name
+        What the layer is called.
+    """
+
+    def __init__(self, viewer: Any, under: Image, name: str) -> None:
+        self.layer: Image | None = None
+        self.under = under
+        self._viewer, self._name = viewer, name
+        self._undo = ExitStack()
+        self._corner: Sequence[float] = ()
+        self._steps: Mapping[int, int] = {}
+
+    def show(self, pixels: NDArray[Any], corner: Sequence[float], steps: Mapping[int, int] | None = None) -> None:
+        """Show pixels of the picture from a corner on; each stands for as many along an axis as ``steps`` says."""
+        self._corner, self._steps = corner, steps or {}
+        if self.layer is None:
+            self._add(pixels)
+            return
+        self.layer.data = pixels
+        self._place()
+
+    def remove(self) -> None:
+        """Take the layer away; a second time does nothing."""
+        self._undo.close()
+        layer, self.layer = self.layer, None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _add(self, pixels: NDArray[Any]) -> None:
+        under = self.under
+        place = placement(under) | cell_placement(under, self._steps, self._corner)
+        self.layer = Image(pixels, name=self._name, metadata={KEY: {MARK: True}}, **place)
+        self.layer.contrast_limits_range = under.contrast_limits_range
+        self.layer.contrast_limits = under.contrast_limits
+        for name in LOOK:
+            self._connect(getattr(under.events, name), self._look_alike)
+        for name in PLACE:
+            self._connect(getattr(under.events, name), self._place)
+        insert_quietly(self._viewer, len(self._viewer.layers), self.layer)
+        if under.blending not in COVERING or under.opacity < 1:
+            self._undo.callback(setattr, under, "visible", under.visible)
+            under.visible = False
+
+    def _connect(self, event: Any, slot: Any) -> None:
+        event.connect(slot)
+        self._undo.callback(event.disconnect, slot)
+
+    def _look_alike(self, _: Any = None) -> None:
+        for name in LOOK:
+            setattr(self.layer, name, getattr(self.under, name))
+
+    def _place(self, _: Any = None) -> None:
+        place = cell_placement(self.under, self._steps, self._corner)
+        for name in PLACE:
+            if not np.array_equal(getattr(self.layer, name), place[name]):  # each of them draws anew
+                setattr(self.layer, name, place[name])

@@ -1,0 +1,201 @@
+"""The row of the dock that previews what the canvas shows, as the user pans, zooms, scrolls and moves controls."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from napari.layers import Image
+from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
+
+from napari_perceive_ir._background import Job
+from napari_perceive_ir._compare import camera_of
+from napari_perceive_ir._forms import show_words, wrapped
+from napari_perceive_ir._overlay import Overlay
+from napari_perceive_ir._preview import MOST_PIXELS, Known, NotPreviewed, PreviewPlan, plan_preview, previewing
+from napari_perceive_ir._run import MISTAKES, Event, Failed, Previewed, Progress, Ready, Seen
+
+if TYPE_CHECKING:
+    from napari_perceive_ir._controls import RecipeControls
+    from perceive_ir import Recipe
+
+PAUSE = 150
+"""Milliseconds without a change before what is seen then is previewed."""
+CROPPED = f" Only the middle is shown, {MOST_PIXELS / 1e6:g} megapixels: zoom in for the rest."
+
+
+class PreviewRow(QWidget):
+    """Keeps a layer over the chosen picture that shows it restored, where the canvas shows it.
+
+    Parameters
+    ----------
+    viewer
+        The napari viewer.
+    controls
+        What chooses the picture and the recipe.
+    """
+
+    failed = Signal(object)
+    """An error, for the dock to tell."""
+    seen = Signal(object)
+    """The picture has been looked at: an event ``Seen``."""
+
+    def __init__(self, viewer: Any, controls: RecipeControls) -> None:
+        super().__init__()
+        self._viewer, self._controls = viewer, controls
+        self._job: Job | None = None
+        self._plan: PreviewPlan | None = None
+        self._overlay: Overlay | None = None
+        self._watched: Image | None = None
+        self._known: dict[Image, Known] = {}
+        self.box = QCheckBox("&Preview")
+        self.box.setToolTip("Restore what the canvas shows, as you pan, zoom and move the controls.")
+        self.status = wrapped()
+        self.setFocusProxy(self.box)
+        self._pause = QTimer(self)
+        self._pause.setSingleShot(True)
+        self._pause.setInterval(PAUSE)
+        self._pause.timeout.connect(self._begin)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        for widget in (self.box, self.status):
+            column.addWidget(widget)
+        self._say("")
+        self._connect()
+
+    @property
+    def running(self) -> bool:
+        """Whether something is being restored, or is still stopping."""
+        return self._job is not None
+
+    @property
+    def layer(self) -> Image | None:
+        """The layer that shows the preview."""
+        return None if self._overlay is None else self._overlay.layer
+
+    def stop(self) -> None:
+        """Switch it off: its layer goes away."""
+        self.box.setChecked(False)
+
+    def _connect(self) -> None:
+        viewer = self._viewer
+        camera, dims = camera_of(viewer).events, viewer.dims.events
+        changes = [camera.zoom, camera.center, dims.point, dims.order, dims.ndisplay]
+        if hasattr(viewer, "canvas"):
+            changes.append(viewer.canvas.events.size)
+        for change in changes:
+            change.connect(self._ask)
+        self._controls.changed.connect(self._ask)
+        viewer.layers.events.removed.connect(self._removed)
+        self.box.toggled.connect(self._toggle)
+
+    def _toggle(self, on: bool) -> None:
+        if on:
+            self._ask()
+            return
+        self._pause.stop()
+        self._cancel()
+        self._clear()
+        self._watch(None)
+        self._known.clear()
+        self._say("")
+
+    def _ask(self, _: Any = None) -> None:
+        """Stop what is stale; begin anew when nothing changes any more."""
+        if self.box.isChecked():
+            self._cancel()
+            self._pause.start()
+
+    def _begin(self) -> None:
+        if self._job is not None:
+            return  # its end begins anew
+        layer = self._controls.layer.value
+        self._watch(layer)
+        try:
+            plan = self._plan = plan_preview(self._viewer, layer, self._recipe(layer), self._controls.pictures.point)
+        except (NotPreviewed, *MISTAKES) as error:
+            self._clear()
+            self._refuse(error)
+            return
+        known = self._known.get(layer)
+        if known is None or not known.fits(plan.run):
+            known = self._known[layer] = Known(plan.run)
+        if self._overlay is None or self._overlay.under is not layer:
+            self._clear()
+            self._overlay = Overlay(self._viewer, layer, f"{layer.name} preview")
+        self._job = Job(self, "", previewing, plan, known, visible=False)
+        self._job.happened.connect(self._happened)
+        self._job.ended.connect(self._ended)
+        self._job.start()
+
+    def _recipe(self, layer: Image | None) -> Recipe:
+        recipe = self._controls.recipe()
+        return recipe if layer is None else self._controls.pictures.recipe_of(layer, recipe)
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Ready):
+            self._say("Looking at the picture …")
+        elif isinstance(event, Seen):
+            self._say("Restoring what is shown …")
+            self.seen.emit(event)
+        elif isinstance(event, Progress):
+            self._say(f"Judging the plane: {event.done} of {event.total} parts")
+        elif isinstance(event, Previewed):
+            self._show(event)
+        elif isinstance(event, Failed):
+            self._clear()
+            self._refuse(event.error)
+
+    def _show(self, event: Previewed) -> None:
+        assert self._overlay is not None and self._plan is not None
+        self._overlay.show(event.pixels, event.corner)
+        going = f"Preview: {event.done} of {event.total} parts." if event.done < event.total else "Previewed."
+        note = event.note and f" {event.note[0].upper()}{event.note[1:]}."
+        self._say(going + note + (CROPPED if self._plan.cropped else ""))
+
+    def _refuse(self, error: Exception) -> None:
+        if isinstance(error, NotPreviewed):
+            self._say(str(error))
+            return
+        self.box.setChecked(False)
+        self.failed.emit(error)
+
+    def _ended(self) -> None:
+        assert self._job is not None
+        stale, self._job = self._job.cancelled, None
+        if stale and self.box.isChecked() and not self._pause.isActive():
+            self._begin()
+
+    def _removed(self, event: Any) -> None:
+        self._known.pop(event.value, None)
+        if self._overlay is None:
+            return
+        if event.value is self._overlay.layer:
+            self.stop()
+        elif event.value is self._overlay.under:
+            self._cancel()
+            QTimer.singleShot(0, self._ask_anew)  # the list of layers is just being changed
+
+    def _ask_anew(self) -> None:
+        self._clear()
+        self._ask()
+
+    def _watch(self, layer: Image | None) -> None:
+        """Follow the data of a layer."""
+        if self._watched is not None:
+            self._watched.events.data.disconnect(self._ask)
+        if layer is not None:
+            layer.events.data.connect(self._ask)
+        self._watched = layer
+
+    def _cancel(self) -> None:
+        if self._job is not None:
+            self._job.cancel()
+
+    def _clear(self) -> None:
+        overlay, self._overlay = self._overlay, None
+        if overlay is not None:
+            overlay.remove()
+
+    def _say(self, status: str) -> None:
+        show_words(self.status, status)
