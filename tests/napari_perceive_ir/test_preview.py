@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -467,3 +469,19 @@ def test_a_bug_while_loading_is_not_swallowed(viewer: Model, qtbot: QtBot, monke
         qtbot.addWidget(RestoreDock(viewer))
         qtbot.waitUntil(lambda: bool(caught), timeout=LONG)
     assert [str(error) for _, error, _ in caught] == ["a bug"]
+
+
+def test_the_window_does_not_wait_for_torch_when_the_dock_opens() -> None:
+    code = """
+import sys
+import numpy
+from napari.components import ViewerModel
+from qtpy.QtWidgets import QApplication
+from napari_perceive_ir import _dock
+app, viewer = QApplication([]), ViewerModel()
+_dock.load_early = lambda *args: None
+viewer.add_image(numpy.zeros((3, 9, 9)), axis_labels=("z", "y", "x"))
+dock = _dock.RestoreDock(viewer)
+print("torch" in sys.modules)"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
