@@ -7,6 +7,7 @@ from napari.layers import Image
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel
 
+from napari_perceive_ir._background import load_early
 from napari_perceive_ir._compare_row import CompareRow
 from napari_perceive_ir._controls import PAINTED, RecipeControls
 from napari_perceive_ir._copy import Copied, as_command, as_python
@@ -43,6 +44,7 @@ class RestoreDock(JobDock):
     def __init__(self, napari_viewer: Any) -> None:
         super().__init__(napari_viewer)
         self.controls = RecipeControls(napari_viewer)
+        load_early(self, self.controls.recipe())
         self.live = LiveStrength(self.controls, napari_viewer)
         self.live.failed.connect(self.tell)
         self.preview = PreviewRow(napari_viewer, self.controls)
@@ -183,3 +185,4 @@ class RestoreDock(JobDock):
         self.estimate.stop()
         if self.compare is not None:
             self.compare.leave()
+            self.preview.stop()
