@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from perceive_ir import TYPES, files
+from perceive_ir import TYPES, Restorer, files
 from perceive_ir.batch import HIDDEN, report_path
 from perceive_ir.commands import app
 
@@ -131,6 +131,24 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing_behind(words: list[str], 
     refused = run("batch", *words, code=1)
     assert why in refused.stderr and refused.stderr.count("\n") == 1 and not refused.stdout
     assert not Path("out").exists() and not Path("in", HIDDEN).exists()
+
+
+def test_ctrl_c_keeps_what_is_done_and_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("a.tif", "b.tif", "c.tif"):
+        save(name)
+    look, looks = Restorer.perceive_all, iter(range(9))
+
+    def interrupted(self: Restorer, subjects: Any) -> Any:
+        if next(looks):
+            raise KeyboardInterrupt
+        return look(self, subjects)
+
+    monkeypatch.setattr(Restorer, "perceive_all", interrupted)
+    monkeypatch.setattr(Restorer, "pixels_at_once", 1)
+    assert "stopped" in run("batch", "in", "out", "--no-second-look", code=130).stderr
+    found = json.loads(report_path(Path("out")).with_suffix(".json").read_text(encoding="utf-8"))
+    assert found["counts"] == {"waiting": 2, "done": 1, "failed": 0, "skipped": 0}
+    assert [path.name for path in Path("out").glob("*.tif")] == ["a.tif"]
 
 
 def test_assess_ranks_a_folder_by_quality_and_type() -> None:
