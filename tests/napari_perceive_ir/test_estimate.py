@@ -97,13 +97,14 @@ def test_the_line_follows_what_is_chosen(viewer: Model, dock: RestoreDock, qtbot
 
 
 def test_the_model_is_loaded_and_measured_once_and_never_in_the_main_thread(
-    dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from perceive_ir import _catalogue
 
     threads: list[Any] = []
     monkeypatch.setattr(_estimate, "measured", noted(_estimate.measured, threads))
     monkeypatch.setattr(_catalogue, "load", noted(_catalogue.load, threads))
+    dock: RestoreDock = request.getfixturevalue("dock")  # it loads the model as soon as it opens
     said(qtbot, dock, "3 tiles")
     qtbot.keyClick(dock.controls.pictures.planes.native, Qt.Key.Key_Down)
     said(qtbot, dock, "1 tile ·")

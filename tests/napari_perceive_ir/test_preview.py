@@ -485,3 +485,10 @@ dock = _dock.RestoreDock(viewer)
 print("torch" in sys.modules)"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_painted_labels_have_no_preview_and_it_is_said(viewer: Model, qtbot: QtBot, notices: list[str]) -> None:
+    dock = opened(viewer, qtbot)
+    dock.controls.handling.value = "painted"
+    assert previewed(qtbot, dock) is None
+    assert "have no preview" in dock.preview.status.text() and not notices
