@@ -463,13 +463,13 @@ def extended(monkeypatch: pytest.MonkeyPatch, **entries: str) -> None:
 
 def test_other_packages_add_commands_and_broken_ones_harm_none(monkeypatch: pytest.MonkeyPatch) -> None:
     extended(
-        monkeypatch, batch="offering:quality", benchmark__quality="offering:quality", far__away="offering:quality",
+        monkeypatch, adapt="offering:quality", benchmark__quality="offering:quality", far__away="offering:quality",
         broken="nowhere_at_all:command",
     )  # fmt: skip
     shown = run().stdout
-    assert "batch" in shown and "Say a size." in shown and "Does not load" in shown
+    assert "adapt" in shown and "Say a size." in shown and "Does not load" in shown
     assert "quality" in run("benchmark").stdout
-    assert run("batch", "--size", 4).stdout == run("far", "away", "--size", 4).stdout == "size 4\n"
+    assert run("adapt", "--size", 4).stdout == run("far", "away", "--size", 4).stdout == "size 4\n"
     assert run("benchmark", "quality").stdout == "size 3\n"
     assert "nowhere_at_all" in run("broken", "x", "--option", code=1).stderr
 
