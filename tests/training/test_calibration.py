@@ -45,7 +45,8 @@ def test_presence_is_shifted_until_few_pictures_without_the_type_have_it():
 def test_a_shift_stays_within_its_limits():
     true = np.zeros(100)
     assert fit("haze", true, np.full(100, 0.999), np.full(100, 0.5)).shift == -2.5
-    assert fit("haze", true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0.5
+    assert fit("rain", true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0.5
+    assert fit("haze", true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0
 
 
 def test_the_line_of_a_severity_is_found():
@@ -53,6 +54,14 @@ def test_the_line_of_a_severity_is_found():
     found = fit("rain", true, np.full(500, 0.9), squash((logit(true) - 0.5) / 1.7))
     assert (found.slope, found.offset) == pytest.approx((1.7, 0.5))
     assert found.error[1] < 0.01 < found.error[0]
+
+
+def test_a_severity_that_would_gain_little_is_left():
+    true = np.random.default_rng(0).uniform(0.05, 0.95, 500)
+    blurred = squash(logit(true) + np.random.default_rng(1).normal(0.1, 1, 500))
+    found = fit("rain", true, np.full(500, 0.9), blurred)
+    assert (found.slope, found.offset) == (1, 0)
+    assert found.error[0] == found.error[1] > 0.1
 
 
 def test_what_was_found_is_folded_into_the_last_layers():
@@ -71,8 +80,7 @@ def test_what_was_found_is_folded_into_the_last_layers():
 
 
 def test_pictures_to_measure_on_show_what_they_are_said_to_show():
-    drawn = list(damaged(pictures(grey=True), 30, np.random.default_rng(1)))
-    again = list(damaged(pictures(grey=True), 30, np.random.default_rng(1)))
+    drawn, again = (list(damaged(pictures(grey=True), 30, np.random.default_rng(1))) for _ in range(2))
     assert all((a == b).all() for (_, a), (_, b) in zip(drawn, again, strict=True))
     assert {image.shape[0] for _, image in drawn} <= {160, 224, 320, 448}
     assert all((image[..., 0] == image[..., 2]).all() for _, image in drawn)

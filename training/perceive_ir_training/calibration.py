@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import TYPES, Restorer
+from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir.degradations import Mixture
 from perceive_ir.networks import Perceiver
 from perceive_ir_training.config import MixConfig
@@ -32,10 +33,10 @@ TONES = 0.5
 """Share of the pictures whose light and contrast are varied."""
 FALSE_ALARMS = 0.02
 """Share of the pictures without a type that may be taken to have it."""
-SHIFTS = (-2.5, 0.5)
-"""Largest fall and rise of the logit of a type; doubt means restraint."""
-FEWEST = 8
-"""Pictures with a type from which its severity is put right."""
+FALL, RISE = -2.5, 0.5
+"""Largest fall and rise of the logit of a type. That of light and contrast never rises: doubt means restraint."""
+FEWEST, LEAST_GAIN = 8, 0.15
+"""Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
 EDGE = 1e-3
 """Severities and probabilities this near to 0 and 1 count as this far from them."""
@@ -107,16 +108,20 @@ def view(picture: Picture, random: np.random.Generator) -> Picture:
 def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:
     """Find what must be put right for one type."""
     without, shown = types[true == 0], true > VISIBLE
-    shift = float(np.clip(-np.quantile(logit(without), 1 - FALSE_ALARMS), *SHIFTS)) if len(without) else 0.0
+    rise = 0.0 if type in TONAL_TYPES else RISE
+    shift = float(np.clip(-np.quantile(logit(without), 1 - FALSE_ALARMS), FALL, rise)) if len(without) else 0.0
     found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
-    slope, offset, error = 1.0, 0.0, (0.0, 0.0)
-    if shown.sum() >= FEWEST:
-        read, wanted = logit(severities[shown]), true[shown]
-        slope, offset = min(
-            ((a, b) for a in SLOPES for b in OFFSETS), key=lambda line: miss(line[0] * read + line[1], wanted)
-        )
-        error = (miss(read, wanted), miss(slope * read + offset, wanted))
-    return Calibration(type, shift, float(slope), float(offset), error, found)
+    slope, offset, *error = line(logit(severities[shown]), true[shown])
+    return Calibration(type, shift, slope, offset, (error[0], error[1]), found)
+
+
+def line(read: Numbers, wanted: Numbers) -> tuple[float, float, float, float]:
+    """Find slope and offset for the logits of severities, and the errors before and after; leave what gains little."""
+    if len(read) < FEWEST:
+        return 1.0, 0.0, 0.0, 0.0
+    before = miss(read, wanted)
+    after, slope, offset = min((miss(a * read + b, wanted), float(a), float(b)) for a in SLOPES for b in OFFSETS)
+    return (slope, offset, before, after) if after < (1 - LEAST_GAIN) * before else (1.0, 0.0, before, before)
 
 
 def logit(shares: Numbers) -> Numbers:
