@@ -35,6 +35,9 @@ class CompareRow(QWidget):
         self._on: Comparison | None = None
         self._flip: Comparison | None = None
         self._key_was: Any = None
+        self._soon = QTimer(self)  # a child: gone with the row, as a single shot is not in PySide6
+        self._soon.setSingleShot(True)
+        self._soon.timeout.connect(self.stop)
         self.swipe_button = toggle("Swipe", "Drag a line over the picture: before on its left, after on its right.")
         self.side_button = toggle("Side by side", "Show before and after next to each other in napari's grid.")
         self._lay_out()
@@ -76,7 +79,7 @@ class CompareRow(QWidget):
 
     def _stop_soon(self) -> None:
         """Stop as soon as the list of layers is no longer being changed."""
-        QTimer.singleShot(0, self.stop)
+        self._soon.start()
 
     def _pair(self) -> tuple[Image, Image] | None:
         """Return what is before and what is after."""
