@@ -7,46 +7,23 @@ scripts/with_screen.sh .venv/bin/python scripts/take_screenshots.py [--folder do
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import napari
 import numpy as np
-from PIL import Image
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
 
 import perceive_ir as pir
 from napari_perceive_ir._commands import restore_dock
 from napari_perceive_ir._map_dock import QualityMapDock
 from perceive_ir.samples import load_sample
+from window import settle, shoot
 
 SIZE = (1120, 560)
 DOCK_WIDTH = 350
-LARGEST = 300_000
-"""Bytes of a picture."""
-
-
-def settle(seconds: float = 0.5) -> None:
-    """Let the window draw."""
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        QApplication.processEvents()
-        time.sleep(0.01)
-
-
-def shoot(viewer: napari.Viewer, path: Path) -> None:
-    """Write what a person sees, with as many colours as fit."""
-    settle()
-    picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)[..., :3])
-    for colours in (None, 256, 128, 64):
-        (picture.quantize(colours) if colours else picture).save(path, optimize=True)
-        if path.stat().st_size <= LARGEST:
-            break
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
 
 
 def open_picture(theme: str, name: str, picture: Any) -> napari.Viewer:
@@ -112,6 +89,7 @@ def main() -> None:
     chosen.folder.mkdir(parents=True, exist_ok=True)
     shoot_restore_dock(chosen.theme, chosen.folder)
     shoot_map_dock(chosen.theme, chosen.folder)
+    QThreadPool.globalInstance().waitForDone()  # as napari does when it is closed, which a script is not
 
 
 if __name__ == "__main__":
