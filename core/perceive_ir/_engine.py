@@ -7,9 +7,9 @@ values as they are stored: ``out = in + strength * scale * sum(window * (net(x) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import chain, groupby
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,11 +19,12 @@ from torch import Tensor
 
 from perceive_ir import _decision as decision
 from perceive_ir._device import GIB, choose_device, choose_precision, in_company, memory_budget, without_denormals
-from perceive_ir._output import Job, Output, Part, grouped, parts
+from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
+from perceive_ir._output import Job, Output, grouped, parts
 from perceive_ir._perception import MapStep, Perception, QualityMap, Subject, map_steps, mirror, perceive
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
-from perceive_ir._tiles import Tile, TileChoice, TilePlan, pick_tile, plan_tiles, smaller
+from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._weights import Card
 from perceive_ir._windows import STRIDE, WINDOW, check_window
 from perceive_ir.images import (
@@ -41,8 +42,6 @@ BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
 DEFAULT_OVERLAP = 48
 """Context around a tile that brings it within 1/512 of the whole image (measured)."""
-CONDITION_STEP = 8
-"""Pixels per cell of a condition map; divides what every backbone demands of sizes."""
 LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
 """Larger tiles are no faster."""
 
@@ -293,7 +292,7 @@ class Restorer:
     def batches(self, outputs: Sequence[Output], size: int) -> Iterator[int]:
         """Restore the tiles, all of one size, of one picture or several; yield after every batch how many it had."""
         shape = outputs[0].job.plan.tile_shape
-        guides = {id(output): self.conditions(output.job) for output in outputs}
+        guides = {id(output): self.guide(output) for output in outputs}
         buffer = torch.empty(size, 3, *shape, device=self.device).to(memory_format=torch.channels_last)
         for group in grouped(chain.from_iterable(map(parts, outputs)), size):
             for slot, (output, number, tile) in enumerate(group):
@@ -308,6 +307,10 @@ class Restorer:
                 output.add(number, residual)
             yield len(group)
 
+    def guide(self, output: Output) -> Guide:
+        """Return what says to the network what to do in each tile of a picture."""
+        return Guide(output, self.device, self.system.config.semantics, self.quality_map)
+
     def residuals(self, images: Tensor, signals: Signals) -> Tensor:
         """Run the network on a batch of tiles: (N, 3, h, w) -> what it wants to change, float32."""
         with torch.inference_mode(), without_denormals():
@@ -315,42 +318,6 @@ class Restorer:
                 restored = self.system.restorer(images, signals)
             change: Tensor = restored.float() - images  # not in place: a chain may hand back its input itself
             return change
-
-    def conditions(self, job: Job) -> Callable[[list[tuple[int, Tile]], Output], Signals]:
-        """Return what makes the signals of a batch: one vector for all tiles, or each tile's part of a map."""
-        semantics = self.semantics(job.seen)
-        if job.recipe.handling == "image":
-            fixed = Signals(job.decided.vector().to(self.device), semantics)
-            return lambda tiles, output: fixed
-        maps: dict[int, Tensor] = {}
-
-        def signals(tiles: list[tuple[int, Tile]], output: Output) -> Signals:
-            for number in {n for n, _ in tiles} - maps.keys():
-                maps[number] = self.condition_map(job, number, output).to(self.device)
-            for number in maps.keys() - {n for n, _ in tiles}:
-                del maps[number]
-            parts = [window(maps[n], tile, job.plan) for n, tile in tiles]
-            return Signals(torch.stack(parts), semantics)
-
-        return signals
-
-    def semantics(self, seen: Perception) -> tuple[Tensor, ...] | None:
-        """Return the feature vectors of a picture, if the restorer listens to them."""
-        if not self.system.config.semantics or not seen.semantics:
-            return None
-        return tuple(torch.from_numpy(f)[None].to(self.device) for f in seen.semantics)
-
-    def condition_map(self, job: Job, number: int, output: Output) -> Tensor:
-        """Condition of a plane in cells of 8 pixels, (T, H/8, W/8) of the padded plane."""
-        size = tuple(n // CONDITION_STEP for n in job.plan.padded)
-        if job.recipe.handling == "painted":
-            assert job.labels is not None
-            cells = decision.painted_condition(job.recipe, plane_of(job.labels, job.layout, number), CONDITION_STEP)
-            return decision.enlarge(cells, 1, (size[0], size[1]))
-        qmap = output.map_of(number, self.quality_map)
-        return decision.enlarge(
-            decision.region_condition(job.recipe, qmap), qmap.stride // CONDITION_STEP, (size[0], size[1])
-        )
 
 
 def look_at(image: Any, axes: str = "auto", value_range: str | tuple[float, float] = "auto") -> Subject:
@@ -366,40 +333,11 @@ def note_of(recipe: Recipe, seen: Perception, decided: decision.Decision) -> str
     return decided.note if noted else ""
 
 
-def told(
-    group: Sequence[Part], guides: Mapping[int, Callable[[list[tuple[int, Tile]], Output], Signals]]
-) -> Iterator[tuple[Signals, int]]:
-    """Yield the signals of each picture in a batch of tiles, and how many tiles it has there."""
-    for _, run in groupby(group, key=lambda part: id(part[0])):
-        tiles = list(run)
-        output = tiles[0][0]
-        yield guides[id(output)]([(number, tile) for _, number, tile in tiles], output), len(tiles)
-
-
-def joined(parts: Iterable[tuple[Signals, int]]) -> Signals:
-    """Join the signals of pictures, each repeated for all its tiles; those of a single picture stay as they are."""
-    several = list(parts)
-    if len(several) == 1:
-        return several[0][0]
-    conditions = [signals.condition.expand(count, *signals.condition.shape[1:]) for signals, count in several]
-    if several[0][0].semantics is None:
-        return Signals(torch.cat(conditions))
-    levels = zip(*([f.expand(count, -1) for f in signals.semantics or ()] for signals, count in several), strict=True)
-    return Signals(torch.cat(conditions), tuple(map(torch.cat, levels)))
-
-
 def fill_up(image: Tensor, size: tuple[int, int]) -> Tensor:
     """Reflect (3, h, w) at the bottom and the right up to the size of a tile."""
     if image.shape[-2:] == size:
         return image
     return image[:, mirror(image.shape[-2], size[0])][:, :, mirror(image.shape[-1], size[1])]
-
-
-def window(condition: Tensor, tile: Tile, plan: TilePlan) -> Tensor:
-    """Cut a tile's part out of a condition map."""
-    y, x = tile.y.start // CONDITION_STEP, tile.x.start // CONDITION_STEP
-    height, width = (n // CONDITION_STEP for n in plan.tile_shape)
-    return condition[:, y : y + height, x : x + width]
 
 
 def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
@@ -417,9 +355,3 @@ def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
     if marks.shape not in (plane, (*layout.stack_shape, *plane)):
         raise ValueError(f"expected labels of shape {plane} or {(*layout.stack_shape, *plane)}, got {marks.shape}")
     return marks
-
-
-def plane_of(labels: Array, layout: Layout, number: int) -> Array:
-    """Return the labels of a plane."""
-    plane: Array = labels if labels.ndim == 2 else labels.reshape(-1, layout.height, layout.width)[number]
-    return plane

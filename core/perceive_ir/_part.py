@@ -8,7 +8,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from perceive_ir._engine import CONDITION_STEP, Restorer, check_labels, plane_of
+from perceive_ir._engine import Restorer, check_labels
+from perceive_ir._guide import CONDITION_STEP, plane_of
 from perceive_ir._perception import Perception, QualityMap
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result

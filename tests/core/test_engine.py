@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine, _perception
 from perceive_ir._device import flushes_denormals, memory_budget, without_denormals
 from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
+from perceive_ir._guide import Guide
 from perceive_ir._weights import Card
 from perceive_ir.images import FILL_REACH
 from perceive_ir.networks import SizeNeeds
@@ -635,7 +636,7 @@ def test_nothing_stays_behind_after_a_run_a_cancelled_run_and_a_failed_one(tiny_
 
 
 def test_what_a_plane_needed_is_let_go_when_the_plane_is_done(tiny_model, monkeypatch):
-    maps, outputs, make = [], [], Restorer.condition_map
+    maps, outputs, make = [], [], Guide.condition_map
 
     def remembered(*args):
         made = make(*args)
@@ -647,7 +648,7 @@ def test_what_a_plane_needed_is_let_go_when_the_plane_is_done(tiny_model, monkey
             super().__init__(*args)
             outputs.append(self)
 
-    monkeypatch.setattr(Restorer, "condition_map", remembered)
+    monkeypatch.setattr(Guide, "condition_map", remembered)
     monkeypatch.setattr(_engine, "Output", Watched)
     fields = {"axes": "ZYX", "tile": 16, "overlap": 0, "memory": 2e-4, "handling": "region", **DENOISE}
     for _ in tiny_model.steps(Lazy(picture(5, 40, 40)), **fields):

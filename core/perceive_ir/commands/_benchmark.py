@@ -87,11 +87,12 @@ def bare(restorer: Restorer, image: NDArray[Any], seen: Perception) -> tuple[Cal
     import torch
 
     from perceive_ir._decision import decide
+    from perceive_ir._output import Output
     from perceive_ir.images import parse_layout
 
     decided = decide(WORK, seen)
     job = restorer.plan(image, parse_layout(image.shape), WORK, seen, decided)
-    signals = restorer.conditions(job)([], None)  # type: ignore[arg-type]  # one condition for all tiles: none is read
+    signals = restorer.guide(Output(job, keep_residual=False)).signals([])  # one condition for all tiles
     full, rest = divmod(job.plan.count, job.batch)
     batches = [
         torch.rand(n, 3, *job.plan.tile_shape, device=restorer.device).to(memory_format=torch.channels_last)

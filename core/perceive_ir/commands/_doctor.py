@@ -151,7 +151,8 @@ def timed(restorer: Restorer, picture: Any) -> float:
 def tile_budget(device: torch.device) -> dict[str, Any]:
     """Say how much memory tiles may take, and how large they would be in a picture of 100 megapixels."""
     from perceive_ir._device import memory_budget
-    from perceive_ir._engine import CONDITION_STEP, DEFAULT_OVERLAP, LARGEST_TILE
+    from perceive_ir._engine import DEFAULT_OVERLAP, LARGEST_TILE
+    from perceive_ir._guide import CONDITION_STEP
     from perceive_ir._tiles import pick_tile
     from perceive_ir.networks import System
 
