@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from napari.qt.threading import create_worker
+from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, QThreadPool, Signal  # type: ignore[attr-defined]
 
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, guarded, loading
@@ -13,6 +13,17 @@ from perceive_ir import Recipe
 
 AT_ONCE = 8
 """Jobs that do not wait for each other, such as a blend for a run; napari's pool has a thread for each core only."""
+
+
+class ClosingWorker(GeneratorWorker):  # type: ignore[misc]
+    """Closes its generator in its own thread when it is told to quit, so that files and locks are let go of at once."""
+
+    def work(self) -> Any:
+        """Go through the generator."""
+        try:
+            return super().work()
+        finally:
+            self._gen.close()
 
 
 class Job(QObject):
@@ -24,12 +35,14 @@ class Job(QObject):
     """The thread is done, cancelled or not."""
 
     def __init__(
-        self, parent: QObject, title: str, events: Callable[..., Iterator[Event]], *args: Any, visible: bool = True
+        self, parent: QObject, title: str, events: Callable[..., Iterator[Any]], *args: Any, visible: bool = True
     ) -> None:
         super().__init__(parent)
         self.cancelled = False
         progress = {"desc": title} if visible else None
-        self._worker = create_worker(guarded, events, *args, _start_thread=False, _progress=progress)
+        self._worker = create_worker(
+            guarded, events, *args, _start_thread=False, _progress=progress, _worker_class=ClosingWorker
+        )
         self._worker.yielded.connect(self._pass_on)
         self._worker.finished.connect(self._end)
         self.destroyed.connect(self._worker.quit)

@@ -58,14 +58,22 @@ def restore_dock(viewer: Any) -> RestoreDock:
     """Return the viewer's Restore dock, opened and raised."""
     from napari_perceive_ir._dock import RestoreDock
 
-    known = [dock for dock in viewer.window.dock_widgets.values() if isinstance(dock, RestoreDock)]
-    dock = known[0] if known else RestoreDock(viewer)
-    if not known:
+    known = opened_restore_dock(viewer)
+    dock = known if known is not None else RestoreDock(viewer)
+    if known is None:
         viewer.window.add_dock_widget(dock, name=DOCK_NAME, tabify=True)
     frame: Any = dock.parent()
     frame.show()
     frame.raise_()
     return dock
+
+
+def opened_restore_dock(viewer: Any) -> RestoreDock | None:
+    """Return the viewer's Restore dock, if it is open."""
+    from napari_perceive_ir._dock import RestoreDock
+
+    docks = viewer.window.dock_widgets.values() if hasattr(viewer, "window") else ()
+    return next((dock for dock in docks if isinstance(dock, RestoreDock)), None)
 
 
 restore: Callable[[], None] = one_click(AUTOMATIC)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSize, Signal  # type: ignore[attr-defined]
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QWidget
-from superqt import QCollapsible
+from qtpy.QtCore import Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QComboBox, QDoubleSpinBox
 from superqt.utils import signals_blocked
 
+from napari_perceive_ir._forms import FoldedForm, add_row
 from napari_perceive_ir._preferences import remember, remembered, settings
 from napari_perceive_ir._words import AUTOMATIC, choices_of, help_of
 from perceive_ir import Recipe
@@ -18,37 +18,21 @@ MOST_MEMORY = 1024
 """GiB."""
 
 
-class ComputePart(QCollapsible):
+class ComputePart(FoldedForm):
     """Chooses device, precision and memory."""
 
     changed = Signal()
     """Something else is chosen, completely."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.toggleButton().setIconSize(QSize(0, 0))  # its icons ignore the theme
+        super().__init__("Compute")
         self.device, self.precision = choice("device"), choice("precision")
         self.device.setEditable(True)  # for names such as cuda:1
         self.memory = memory_box()
-        content = self._inside = QWidget()
-        form = QFormLayout(content)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for text, widget in (("&Device", self.device), ("&Precision", self.precision), ("&Memory", self.memory)):
-            widget.setAccessibleName(text.replace("&", ""))
-            form.addRow(text, widget)
-        self.setContent(content)
-        around: Any = self.layout()
-        around.setContentsMargins(0, 0, 0, 0)
-        self.toggled.connect(self._follow)
-        self.collapse(animate=False)
-        self._follow(False)
+            add_row(self.form, text, widget)
         self._take_remembered()
         self._connect()
-
-    def _follow(self, unfolded: bool) -> None:
-        self.setText("▾ Compute" if unfolded else "▸ Compute")
-        self._inside.setVisible(unfolded)  # the keyboard does not go into what is folded
 
     def fields(self) -> dict[str, Any]:
         """Return what is chosen as fields of a recipe."""

@@ -14,7 +14,7 @@ from napari_perceive_ir._copy import Copied, as_command, as_python
 from napari_perceive_ir._copy_row import CopyRow
 from napari_perceive_ir._estimate_line import EstimateLine
 from napari_perceive_ir._forms import show_words, wrapped
-from napari_perceive_ir._job_dock import JobDock, Target
+from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._preview_row import PreviewRow
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
 
-class RestoreDock(JobDock):
+class RestoreDock(LayerDock):
     """Restores an image layer in the background; the result is a new layer exactly on its source.
 
     Parameters
@@ -87,7 +87,7 @@ class RestoreDock(JobDock):
         self.estimate.stop()
         if len(targets) > 1:
             self.live.release()
-        self.begin(f"Restoring {' and '.join(str(one.source) for one in targets)}", targets, restoring)
+        self.begin_on(targets, f"Restoring {' and '.join(str(one.source) for one in targets)}", restoring)
 
     def give_up(self) -> None:
         """Cancel, but keep the planes of a stack that are finished where that is chosen."""
@@ -135,7 +135,7 @@ class RestoreDock(JobDock):
             self.live.release()  # the sliders are about to move for another result
             self.controls.show_recipe(make_recipe(self.controls.recipe(), **recipe_fields))
 
-    def _take(self, event: Event, target: Target) -> None:
+    def _receive(self, event: Event, target: Target) -> None:
         if isinstance(event, Seen):
             self._see(event, target)
         elif isinstance(event, Finished):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QFormLayout, QLabel, QLayout, QWidget
+from superqt import QCollapsible
 
 WIDEST = "Window "
 """Labels of a form are at least as wide as this, so that forms below each other align."""
@@ -36,6 +38,33 @@ def show_row(form: QFormLayout, field: QWidget, shown: bool) -> None:
     label: Any = form.labelForField(field)
     for widget in (label, field):
         widget.setVisible(shown)
+
+
+class FoldedForm(QCollapsible):
+    """A form that is folded until somebody asks.
+
+    Parameters
+    ----------
+    title
+        What stands over it.
+    """
+
+    def __init__(self, title: str) -> None:
+        super().__init__()
+        self._name = title
+        self.toggleButton().setIconSize(QSize(0, 0))  # its icons ignore the theme
+        self._inside = QWidget()
+        self.form = bare_form(self._inside)
+        self.setContent(self._inside)
+        around: Any = self.layout()
+        around.setContentsMargins(0, 0, 0, 0)
+        self.toggled.connect(self._follow)
+        self.collapse(animate=False)
+        self._follow(False)
+
+    def _follow(self, unfolded: bool) -> None:
+        self.setText(f"▾ {self._name}" if unfolded else f"▸ {self._name}")
+        self._inside.setVisible(unfolded)  # the keyboard does not go into what is folded
 
 
 def wrapped(text: str = "") -> QLabel:

@@ -7,7 +7,7 @@ from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._after import After
 from napari_perceive_ir._commands import run_in_dock
-from napari_perceive_ir._job_dock import JobDock, Target
+from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import plan_run, replaced
 from napari_perceive_ir._map_layers import Judged, judge, named_after, remove_views, results_on, show_view, visible_view
 from napari_perceive_ir._map_panels import NOTHING, Findings, MapControls, Planes
@@ -24,7 +24,7 @@ PAUSE = 150
 """Milliseconds without a change of the region before its numbers are taken anew."""
 
 
-class QualityMapDock(JobDock):
+class QualityMapDock(LayerDock):
     """Judges an image layer place by place in the background, and shows what it found in layers and numbers.
 
     Parameters
@@ -67,7 +67,7 @@ class QualityMapDock(JobDock):
             self.tell(error)
             return
         source = self.controls.layer.value
-        self.begin(f"Judging {source}", [Target(source, plan)], mapping, self.controls.window_size.pixels())
+        self.begin_on([Target(source, plan)], f"Judging {source}", mapping, self.controls.window_size.pixels())
 
     def show_state(self) -> None:
         """Enable and show what fits the state of the job, and the findings of the chosen layer."""
@@ -90,7 +90,7 @@ class QualityMapDock(JobDock):
     def _leave(self) -> None:
         self.after.stop()
 
-    def _take(self, event: Event, target: Target) -> None:
+    def _receive(self, event: Event, target: Target) -> None:
         if isinstance(event, Mapped):
             self._add(event, target)
 

@@ -64,13 +64,19 @@ def test_the_quality_map_is_in_the_menu(manifest: PluginManifest) -> None:
     assert entries == ["napari-perceive-ir.quality_map_dock"]
 
 
-def test_opening_the_quality_map_imports_no_torch() -> None:
-    code = "import sys, napari_perceive_ir._map_dock; print('torch' in sys.modules)"
+def test_folders_are_in_the_menu_of_files(manifest: PluginManifest) -> None:
+    entries = [item.command for item in manifest.contributions.menus["napari/file/io_utilities"]]
+    assert entries == ["napari-perceive-ir.batch_dock"]
+
+
+@pytest.mark.parametrize("module", ["_map_dock", "_batch_dock"])
+def test_opening_another_dock_imports_no_torch(module: str) -> None:
+    code = f"import sys, napari_perceive_ir.{module}; print('torch' in sys.modules)"
     assert run(code) == "False"
 
 
 def test_the_docks_have_names(manifest: PluginManifest) -> None:
-    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Restore", "Quality map"]
+    assert [widget.display_name for widget in manifest.contributions.widgets] == ["Restore", "Quality map", "Batch"]
 
 
 def test_the_door_opens_to_what_it_names() -> None:

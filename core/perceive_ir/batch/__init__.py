@@ -3,7 +3,7 @@
 from perceive_ir.batch._batch import FORMATS, Batch, Entry, pictures
 from perceive_ir.batch._journal import HIDDEN, Journal, Row
 from perceive_ir.batch._report import report_path, write_report
-from perceive_ir.batch._run import Event, Progress, preview, run
+from perceive_ir.batch._run import Event, Progress, overview, preview, run
 
 __all__ = [
     "FORMATS",
@@ -14,6 +14,7 @@ __all__ = [
     "Journal",
     "Progress",
     "Row",
+    "overview",
     "pictures",
     "preview",
     "report_path",

@@ -64,6 +64,11 @@ class Row:
     """A thumbnail, JPEG; `Journal.rows` leaves it out."""
     after: bytes = b""
 
+    @property
+    def words(self) -> str:
+        """Why it failed or was skipped, else what was seen."""
+        return self.reason or str(self.about.get("before", {}).get("words", ""))
+
 
 class Journal:
     """The journal of an output folder, held by one run at a time; use it in a ``with`` statement.

@@ -12,7 +12,7 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -60,6 +60,12 @@ class Progress:
         """How many pictures nothing is left to do for."""
         return self.done + self.failed + self.skipped
 
+    def words(self) -> str:
+        """Say it: "12 pictures: 10 done, 2 failed (5 of them before)"."""
+        counts = {"done": self.done, "skipped": self.skipped, "failed": self.failed}
+        parts = ", ".join(f"{count} {state}" for state, count in counts.items() if count)
+        return f"{self.total} pictures: {parts}" + (f" ({self.before} of them before)" if self.before else "")
+
 
 @dataclass(frozen=True)
 class Event:
@@ -92,7 +98,31 @@ def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
         entries(batch, ())  # what cannot begin leaves nothing behind
     with Journal(batch.output) as journal:
         sweep(batch.output)
-        yield from Run(batch, restorer, journal).events()
+        current = Run(batch, restorer, journal)
+        with closing(current.events()) as events:
+            for event in events:
+                paused = time.perf_counter()
+                yield event
+                current.start += time.perf_counter() - paused
+
+
+def overview(batch: Batch) -> list[tuple[Entry, Row]]:
+    """List the pictures of a folder with what is known of them; none is read."""
+    rows: dict[str, Row] = {}
+    ours: set[str] = set()
+    if (batch.output / HIDDEN).is_dir():
+        with Journal(batch.output) as journal:
+            rows, ours = {row.name: row for row in journal.rows()}, journal.outputs()
+    return [(entry, known(entry, batch, rows.get(entry.name))) for entry in entries(batch, ours)]
+
+
+def known(entry: Entry, batch: Batch, row: Row | None) -> Row:
+    """Return what is known of a picture, as far as it can be told without reading it."""
+    target = stages.place(entry, batch)
+    if entry.problem:
+        return Row(entry.name, target, "failed", reason=entry.problem)
+    there = row is not None and row.target == target and (row.state != "done" or stages.is_there(row, entry))
+    return row if row is not None and there else Row(entry.name, target)
 
 
 def preview(batch: Batch, restorer: Restorer) -> Iterator[tuple[Entry, str]]:
@@ -155,7 +185,7 @@ class Run:
         self.reading: deque[tuple[Entry, Future[Loaded | Settled | Failed]]] = deque()
         self.writing: deque[tuple[Restored, Future[Row]]] = deque()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Generator[Event, None, None]:
         """Do the work; yield what happens."""
         self.begin()
         try:
@@ -316,8 +346,7 @@ class Run:
         self.counts[row.state] += 1
         self.before += earlier
         self.bytes_left -= entry.size
-        words = row.reason or str(row.about.get("before", {}).get("words", ""))
-        return Event(row.state, entry.name, self.progress, words, earlier=earlier, target=row.target)
+        return Event(row.state, entry.name, self.progress, row.words, earlier=earlier, target=row.target)
 
     def stop(self) -> None:
         """End the threads; what is being written is finished and entered."""

@@ -127,8 +127,13 @@ def is_settled(row: Row, key: Key, entry: Entry, batch: Batch) -> bool:
     if row.key != key or row.target != place(entry, batch):
         return False
     if row.state == "done":
-        return os.path.isfile(entry.target) and entry.target.stat().st_size == row.size
+        return is_there(row, entry)
     return batch.only_low if row.state == "skipped" else row.state == "failed" and not batch.retry_failed
+
+
+def is_there(row: Row, entry: Entry) -> bool:
+    """Whether a result is still where it was written."""
+    return os.path.isfile(entry.target) and entry.target.stat().st_size == row.size
 
 
 def place(entry: Entry, batch: Batch) -> str:

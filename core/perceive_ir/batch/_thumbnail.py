@@ -15,7 +15,7 @@ LONGEST = 440
 QUALITY = 86
 
 
-def thumbnail(array: Any, layout: Layout, limits: tuple[float, float]) -> bytes:
+def thumbnail(array: Any, layout: Layout, limits: tuple[float, float], longest: int = LONGEST) -> bytes:
     """Return the middle plane as JPEG, black and white at the limits.
 
     Pixels are left out, not averaged: averaging would hide noise.
@@ -24,7 +24,7 @@ def thumbnail(array: Any, layout: Layout, limits: tuple[float, float]) -> bytes:
 
     from perceive_ir.images import read_tile
 
-    step = -(-max(layout.height, layout.width) // LONGEST)
+    step = -(-max(layout.height, layout.width) // longest)
     plane = layout.plane(layout.plane_count // 2)
     pixels = read_tile(array, plane, slice(0, layout.height, step), slice(0, layout.width, step))
     pixels = pixels[..., :3] if pixels.ndim == 3 else pixels

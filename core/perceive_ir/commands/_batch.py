@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -65,7 +64,7 @@ def batch(
     except KeyboardInterrupt:
         write_report(output)
         raise
-    say(f"{summary(last)}; report: {write_report(output)}")
+    say(f"{last.words()}; report: {write_report(output)}")
     finish(last.failed)
 
 
@@ -100,15 +99,3 @@ def show(bar: Any, task: Any, event: Event) -> None:
     name = event.name if len(event.name) <= LONGEST else "…" + event.name[1 - LONGEST :]
     settled = event.progress.settled + (event.fraction if event.state == "working" else 0)
     bar.update(task, description=name or "looking", completed=settled, total=event.progress.total)
-
-
-def summary(last: Progress) -> str:
-    """Say in one line how it ended."""
-    parts = [f"{count} {word}" for count, word in parts_of(last) if count]
-    earlier = f" ({last.before} of them before)" if last.before else ""
-    return f"{last.total} pictures: {', '.join(parts)}{earlier}"
-
-
-def parts_of(last: Progress) -> Iterator[tuple[int, str]]:
-    """Yield counts with their words."""
-    yield from ((last.done, "done"), (last.skipped, "skipped"), (last.failed, "failed"))

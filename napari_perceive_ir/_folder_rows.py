@@ -1,0 +1,145 @@
+"""The rows of the Batch dock that say which folder is restored, where the results go, and what of it is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
+from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QFormLayout, QHBoxLayout, QLineEdit, QPushButton, QWidget
+
+from napari_perceive_ir._forms import FoldedForm, add_row
+from perceive_ir import Recipe
+from perceive_ir.batch import FORMATS, Batch
+
+
+class FolderRows(QObject):
+    """Chooses the folders.
+
+    Parameters
+    ----------
+    form
+        Where the rows stand.
+    """
+
+    changed = Signal()
+    """Another folder is chosen."""
+
+    def __init__(self, form: QFormLayout) -> None:
+        super().__init__(form)
+        self.source = FolderField("The folder whose pictures are restored; they stay as they are.")
+        self.output = FolderField("The folder for the results, with their journal and their report.")
+        add_row(form, "&In", self.source.line, self.source)
+        add_row(form, "&Out", self.output.line, self.output)
+        self.source.changed.connect(self._suggest)
+        for field in (self.source, self.output):
+            field.changed.connect(self.changed.emit)
+
+    @property
+    def ready(self) -> bool:
+        """Whether both are chosen."""
+        return self.source.path is not None and self.output.path is not None
+
+    def _suggest(self) -> None:
+        """Put the results beside the pictures, unless a folder is chosen."""
+        source = self.source.path
+        if source is not None and self.output.path is None:
+            self.output.line.setText(str(source.with_name(f"{source.name}_restored")))
+
+
+class FolderField(QWidget):
+    """A line for a folder, and a button that looks for one.
+
+    Parameters
+    ----------
+    about
+        What the folder is for.
+    """
+
+    changed = Signal()
+    """Another folder is chosen."""
+
+    def __init__(self, about: str) -> None:
+        super().__init__()
+        self.line, self.button = QLineEdit(), QPushButton("…")
+        self.line.setToolTip(about)
+        self.line.setPlaceholderText("no folder yet")
+        self.button.setToolTip("Look for the folder.")
+        self.button.setAccessibleName("Look for the folder")
+        self.button.setMaximumWidth(2 * self.button.fontMetrics().horizontalAdvance("……"))
+        self._known = ""
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.line, 1)
+        row.addWidget(self.button)
+        self.line.editingFinished.connect(self._notice)
+        self.button.clicked.connect(self._browse)
+
+    @property
+    def path(self) -> Path | None:
+        """The folder, or None."""
+        text = self.line.text().strip()
+        return Path(text).expanduser() if text else None
+
+    def choose(self, folder: Path) -> None:
+        """Choose a folder."""
+        self.line.setText(str(folder))
+        self._notice()
+
+    def _browse(self) -> None:
+        found = QFileDialog.getExistingDirectory(self, self.line.toolTip(), self.line.text())
+        if found:
+            self.choose(Path(found))
+
+    def _notice(self) -> None:
+        if self.line.text() != self._known:
+            self._known = self.line.text()
+            self.changed.emit()
+
+
+class FolderOptions(FoldedForm):
+    """Chooses which pictures of the folder are taken, and how results are called."""
+
+    changed = Signal()
+    """Something else is chosen."""
+
+    def __init__(self) -> None:
+        super().__init__("Files")
+        start = Batch(Path(), Path())
+        self.pattern, self.name = QLineEdit(start.pattern), QLineEdit(start.name)
+        self.pattern.setPlaceholderText("all pictures")
+        self.pattern.setToolTip("Which files to take, such as *.tif; by default all that are named like pictures.")
+        self.name.setToolTip("Name of a result, made of {stem}, {ext} and {task}.")
+        self.format = QComboBox()
+        self.format.addItems(FORMATS)
+        self.format.setToolTip("How the names of results end; same: as their pictures.")
+        self.recursive = QCheckBox("Folders inside too")
+        self.only_low = QCheckBox("Only pictures of low quality")
+        self.force = QCheckBox("Replace other files")
+        self.force.setToolTip("Replace files in the folder for the results that are no results; never a picture.")
+        for text, widget in (("&Files", self.pattern), ("For&mat", self.format), ("&Name", self.name)):
+            add_row(self.form, text, widget)
+        self.boxes = (self.recursive, self.only_low, self.force)
+        for box in self.boxes:
+            self.form.addRow("", box)
+        self._connect()
+
+    def batch(self, source: Path, output: Path, recipe: Recipe, *, retry_failed: bool = False) -> Batch:
+        """Return what is to be done with a folder."""
+        return Batch(
+            source,
+            output,
+            recipe,
+            pattern=self.pattern.text().strip(),
+            recursive=self.recursive.isChecked(),
+            format=self.format.currentText(),
+            name=self.name.text().strip(),
+            only_low=self.only_low.isChecked(),
+            force=self.force.isChecked(),
+            retry_failed=retry_failed,
+        )
+
+    def _connect(self) -> None:
+        signals: list[Any] = [self.pattern.editingFinished, self.name.editingFinished, self.format.currentTextChanged]
+        for changed in (*signals, *(box.toggled for box in self.boxes)):
+            changed.connect(lambda *_: self.changed.emit())
