@@ -7,8 +7,10 @@ import os
 import sqlite3
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,7 +18,7 @@ import pytest
 
 from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, files
 from perceive_ir._weights import Card
-from perceive_ir.batch import HIDDEN, Batch, Event, Journal, Row, _run, _stages, preview, run
+from perceive_ir.batch import HIDDEN, Batch, Event, Journal, Row, _run, _stages, overview, preview, run
 from perceive_ir.batch._batch import entries
 from perceive_ir.batch._lock import locked
 
@@ -96,6 +98,28 @@ def test_unchanged_pictures_are_not_touched_again(batch: Batch, tiny_model: Rest
     assert states(events) == dict.fromkeys(ALL, "done")
     assert events[-1].progress.before == len(ALL)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_an_overview_says_what_is_known_and_reads_nothing(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
+    (batch.source / "bad.png").write_text("no picture")
+    assert [row.state for _, row in overview(batch)] == ["waiting"] * 5 and not batch.output.exists()
+    go(batch, tiny_model)
+    os.remove(batch.output / "10.jpg")
+    monkeypatch.setattr(_stages, "content_hash", lambda path: pytest.fail(f"{path} was read"))
+    found = {entry.name: row for entry, row in overview(batch)}
+    assert {name: row.state for name, row in found.items()} == dict.fromkeys(ALL, "done") | {
+        "10.jpg": "waiting", "bad.png": "failed"
+    }  # fmt: skip
+    assert "not a picture" in found["bad.png"].words and "quality" in found["1.tif"].words
+
+
+def test_a_pause_does_not_count_as_time(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
+    paused = 0.0
+    monkeypatch.setattr(Restorer, "pixels_at_once", 1)
+    monkeypatch.setattr(_run, "time", SimpleNamespace(perf_counter=lambda: time.perf_counter() + paused))
+    for event in run(batch, tiny_model):
+        paused += 1e6 * (event.progress.settled == 2)
+        assert (event.progress.seconds_left or 0) < 1e5
 
 
 def fresh(batch: Batch, model: Restorer) -> set[str]:
