@@ -21,7 +21,17 @@ from perceive_ir import _decision as decision
 from perceive_ir._device import GIB, choose_device, choose_precision, in_company, memory_budget, without_denormals
 from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
 from perceive_ir._output import Job, Output, grouped, parts
-from perceive_ir._perception import MapStep, Perception, QualityMap, Subject, map_steps, mirror, perceive
+from perceive_ir._perception import (
+    MapStep,
+    Perception,
+    Quality,
+    QualityMap,
+    Subject,
+    grade,
+    map_steps,
+    mirror,
+    perceive,
+)
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
@@ -80,6 +90,11 @@ class Restorer:
         """Say the same of several pictures, each for itself; crops of one size are looked at together."""
         with without_denormals():
             return perceive(self.system.perceiver, subjects, self.device)
+
+    def grade_all(self, subjects: Sequence[Subject]) -> list[Quality]:
+        """Say only how good several pictures are, which takes little more than half as long."""
+        with without_denormals():
+            return grade(self.system.perceiver, subjects, self.device)
 
     def quality_map(
         self,

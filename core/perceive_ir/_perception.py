@@ -22,7 +22,7 @@ from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
 from perceive_ir._windows import check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import Perceiver, pool_windows
+from perceive_ir.networks import Perceiver, Reading, pool_windows
 
 CROP = 128
 """Side of a crop, in pixels."""
@@ -42,19 +42,11 @@ Features = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Perception:
-    """What the model sees in a picture or stack."""
+class Quality:
+    """How good a picture or stack is, as the model judges it."""
 
     tiers: Mapping[str, float]
     """Probability of each quality tier."""
-    types: Mapping[str, float]
-    """Probability that each type of damage is present."""
-    severities: Mapping[str, float]
-    """How severe each type is if it is present at all, 0 .. 1."""
-    value_range: tuple[float, float]
-    """The values that counted as black and white."""
-    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
-    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def score(self) -> float:
@@ -65,6 +57,20 @@ class Perception:
     def tier(self) -> str:
         """The likeliest tier."""
         return max(self.tiers, key=lambda tier: self.tiers[tier])
+
+
+@dataclass(frozen=True)
+class Perception(Quality):
+    """What the model sees in a picture or stack."""
+
+    types: Mapping[str, float]
+    """Probability that each type of damage is present."""
+    severities: Mapping[str, float]
+    """How severe each type is if it is present at all, 0 .. 1."""
+    value_range: tuple[float, float]
+    """The values that counted as black and white."""
+    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
+    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -169,7 +175,7 @@ class Subject:
 
 def perceive(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Perception]:
     """Judge pictures, or stacks as one each; what is alike in size goes through the tower together."""
-    crops = [[cut(one, place, device) for place in places(one.layout)] for one in subjects]
+    crops = [cuts(one, device) for one in subjects]
     small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
     features = pooled(perceiver, [image for images in (*crops, *small) for image in images])
     parts = [joined(features, len(images)) for images in (*crops, *small)]
@@ -179,20 +185,38 @@ def perceive(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.de
     ]
 
 
+def grade(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Quality]:
+    """Judge how good pictures are, as `perceive` does, but not what is wrong with them, which takes longer."""
+    crops = [cuts(one, device) for one in subjects]
+    features = pooled(perceiver, [image for images in crops for image in images])
+    parts = [joined(features, len(images)) for images in crops]
+    with torch.inference_mode():
+        return [Quality(tiers_in(perceiver.read(near))) for near in parts]
+
+
 def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
     """Read what is wrong with one picture off the features of its crops and of its thumbnails."""
     with torch.inference_mode():
         readings, overviews = perceiver.read(near), perceiver.read(far)
     types = combine(readings.type_logits, overviews.type_logits).sigmoid()
     severities = combine(readings.severities, overviews.severities)
-    tiers = readings.tier_logits.softmax(dim=-1).mean(dim=0)
     return Perception(
-        named(TIERS, tiers),
+        tiers_in(readings),
         named(TYPES, types),
         named(TYPES, severities),
         subject.value_range,
         tuple(f.mean(dim=0).float().cpu().numpy() for f in near),
     )
+
+
+def tiers_in(readings: Reading) -> dict[str, float]:
+    """Return the probability of each tier: the mean over crops."""
+    return named(TIERS, readings.tier_logits.softmax(dim=-1).mean(dim=0))
+
+
+def cuts(subject: Subject, device: torch.device) -> list[Tensor]:
+    """Read the crops of a picture."""
+    return [cut(subject, place, device) for place in places(subject.layout)]
 
 
 def places(layout: Layout) -> list[tuple[Plane, slice, slice]]:

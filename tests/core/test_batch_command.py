@@ -81,7 +81,8 @@ def check_report(output: Path) -> None:
     assert [(row["input"], row["state"]) for row in rows] == [
         ("a.tif", "done"), ("b <i>.png", "done"), ("broken.png", "failed")
     ]  # fmt: skip
-    assert rows[0]["tier_before"] and rows[0]["tier_after"] and float(rows[0]["seconds_restore"]) > 0
+    assert rows[0]["tier_before"] and rows[0]["tier_after"] and 0 <= float(rows[0]["score_after"]) <= 2
+    assert 0 <= float(rows[0]["noise_severity_before"]) <= 1 and float(rows[0]["seconds_restore"]) > 0
     assert "truncated" in rows[2]["reason"]
     found = json.loads(report_path(output).with_suffix(".json").read_text(encoding="utf-8"))
     assert found["counts"] == {"waiting": 0, "done": 2, "failed": 1, "skipped": 0}

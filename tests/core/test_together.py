@@ -50,6 +50,13 @@ def test_together_really_means_in_one_batch(model, pictures, monkeypatch):
     assert batches == [3]
 
 
+def test_quality_is_the_same_whether_or_not_anything_else_is_asked_for(model, pictures):
+    subjects = [look_at(picture) for picture in pictures]
+    grades = model.grade_all(subjects)
+    assert [one.tiers for one in grades] == [seen.tiers for seen in model.perceive_all(subjects)]
+    assert len({one.score for one in grades}) > 3
+
+
 def test_pictures_are_handed_out_as_they_are_finished(model, pictures):
     subjects = [look_at(pictures[0]), look_at(pictures[3])]
     results = model.restore_all(subjects, model.perceive_all(subjects), make_recipe(task="denoise"))

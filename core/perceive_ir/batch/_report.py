@@ -68,17 +68,18 @@ def as_json(rows: Sequence[Row], notes: Mapping[str, str]) -> str:
 
 def as_csv(rows: Sequence[Row]) -> str:
     """Return a line for each picture."""
-    seen = ("tier", "score", *(f"{kind}_severity" for kind in TYPES))
+    graded = ("tier", "score")
+    seen = (*graded, *(f"{kind}_severity" for kind in TYPES))
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     times = ("read", "restore", "write")
     writer.writerow(
-        ["input", "output", "state", "reason", *(f"{name}_{when}" for when in ("before", "after") for name in seen),
-         *(f"seconds_{name}" for name in times), "notes"]
+        ["input", "output", "state", "reason", *(f"{name}_before" for name in seen),
+         *(f"{name}_after" for name in graded), *(f"seconds_{name}" for name in times), "notes"]
     )  # fmt: skip
     for row in rows:
         seconds = row.about.get("seconds", {})
-        values = [value for when in ("before", "after") for value in numbers(row.about.get(when), len(seen))]
+        values = [*numbers(row.about.get("before"), len(seen)), *numbers(row.about.get("after"), len(graded))]
         writer.writerow(
             [row.name, row.target, row.state, row.reason, *values, *(seconds.get(name, "") for name in times),
              "; ".join(row.about.get("notes", ()))]
@@ -87,10 +88,9 @@ def as_csv(rows: Sequence[Row]) -> str:
 
 
 def numbers(seen: Mapping[str, Any] | None, count: int) -> list[Any]:
-    """Return what was seen, for CSV."""
-    if not seen:
-        return [""] * count
-    return [seen["tier"], seen["score"], *(seen["condition"][kind] for kind in TYPES)]
+    """Return what was seen, for CSV: the first of tier, score and severities."""
+    severities = (seen or {}).get("condition", {})
+    return [seen["tier"], seen["score"], *severities.values()][:count] if seen else [""] * count
 
 
 def counted(states: Iterable[str]) -> dict[str, int]:

@@ -20,7 +20,7 @@ from perceive_ir.files import Picture, check_output, read_image, write_image
 
 if TYPE_CHECKING:
     from perceive_ir._engine import Restorer
-    from perceive_ir._perception import Perception, Subject
+    from perceive_ir._perception import Perception, Quality, Subject
     from perceive_ir._result import Result, Step
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Restored:
 
     loaded: Loaded
     result: Result
-    after: Perception | None
+    after: Quality | None
     seconds: float
 
     @property
@@ -193,14 +193,12 @@ def steps(restorer: Restorer, loaded: Loaded, seen: Perception, recipe: Recipe) 
     return restorer.steps(loaded.subject.array, recipe, perception=seen, keep_residual=False)
 
 
-def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Perception | None]:
-    """Perceive the results in the range of their pictures; one that came back unchanged is known already."""
+def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Quality | None]:
+    """Judge how good results are, in the range of their pictures; one that came back unchanged is known already."""
     from perceive_ir._perception import Subject
 
-    def together(some: list[tuple[Loaded, Result]]) -> list[Perception]:
-        return restorer.perceive_all(
-            [Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some]
-        )
+    def together(some: list[tuple[Loaded, Result]]) -> list[Quality]:
+        return restorer.grade_all([Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some])
 
     changed = [one for one in done if one[1].tile != (0, 0)]
     again = iter(attempt(together, lambda one: together([one])[0], changed))
@@ -217,7 +215,7 @@ def write(done: Restored, batch: Batch, *, ours: bool) -> Row:
     seen, layout = result.perception, loaded.subject.layout
     about = {
         "before": seen_in(seen),
-        "after": seen_in(done.after) if done.after is not None else None,
+        "after": graded(done.after) if done.after is not None else None,
         "notes": [*loaded.picture.notes, *filter(None, [result.note]), *notes],
         "shape": list(layout.shape),
         "dtype": str(result.image.dtype),
@@ -239,6 +237,11 @@ def skipped(loaded: Loaded, seen: Perception, batch: Batch) -> Row:
     why = f"quality {seen.tier}; only low is restored"
     about = {"before": seen_in(seen), "notes": list(loaded.picture.notes)}
     return Row(loaded.entry.name, place(loaded.entry, batch), "skipped", loaded.key, why, about=about)
+
+
+def graded(quality: Quality) -> dict[str, Any]:
+    """Return how good a result is as plain values."""
+    return {"score": round(quality.score, 4), "tier": quality.tier}
 
 
 def seen_in(seen: Perception) -> dict[str, Any]:
