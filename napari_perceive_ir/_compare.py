@@ -14,7 +14,7 @@ from napari.layers import Image, Layer, Shapes
 from numpy.typing import NDArray
 
 from napari_perceive_ir._halves import Halves
-from napari_perceive_ir._overlay import insert_quietly, is_overlay
+from napari_perceive_ir._overlay import PASSING, hides_below, insert_quietly, is_overlay
 from napari_perceive_ir._placement import cell_placement, level0, placement
 
 LINE_WIDTHS = (5.0, 2.0)
@@ -28,12 +28,24 @@ LOOK = ("contrast_limits", "gamma", "colormap")
 """What a cover takes over from the layer after."""
 
 
-def share_place(one: Image, other: Image) -> bool:
-    """Whether two image layers have the same pixels in the same place of the world."""
-    if (level0(one).shape, one.rgb, one.units) != (level0(other).shape, other.rgb, other.units):
-        return False
-    corners = np.vstack([np.zeros(one.ndim), np.eye(one.ndim)])
-    return all(np.allclose(one.data_to_world(c), other.data_to_world(c)) for c in corners)
+def share_place(before: Image, after: Image) -> bool:
+    """Whether all pixels of an image layer lie on pixels of another one."""
+    return part_under(before, after) is not None
+
+
+def part_under(before: Image, after: Image) -> tuple[slice, ...] | None:
+    """Return the part of an image layer whose pixels lie where those of another one lie; None where there is none."""
+    if (before.ndim, before.rgb, before.units) != (after.ndim, after.rgb, after.units):
+        return None
+    start = np.rint(before.world_to_data(after.data_to_world(np.zeros(after.ndim)))).astype(int)
+    corners = np.vstack([np.zeros(after.ndim), np.eye(after.ndim)])
+    if not all(np.allclose(before.data_to_world(start + c), after.data_to_world(c)) for c in corners):
+        return None
+    shape = level0(after).shape
+    part = [slice(first, first + n) for first, n in zip((*start.tolist(), 0), shape, strict=False)]
+    there = level0(before).shape
+    fits = len(there) == len(shape) and all(0 <= p.start and p.stop <= n for p, n in zip(part, there, strict=True))
+    return tuple(part) if fits else None
 
 
 def is_cover(layer: Layer) -> bool:
@@ -119,8 +131,12 @@ class Cover(Comparison):
         self.layer = self._image()
         self._add(self.layer, 1 + max(viewer.layers.index(one) for one in (before, after)))
         for one in (before, after):
-            self._set(one, "visible", False)
             self._connect(one.events.data, self._take_data)
+        self._set(after, "visible", False)
+        if not (
+            hides_below(after) and level0(before).shape != level0(after).shape
+        ):  # else what is around stays in sight
+            self._set(before, "visible", False)
         for name in LOOK:
             self._connect(getattr(after.events, name), self._look_alike)
         self._connect(viewer.dims.events.order, self._turn)
@@ -176,7 +192,8 @@ class Swipe(Cover):
     def __init__(self, viewer: Any, before: Image, after: Image, at: float = 0.5, **lost: Any) -> None:
         super().__init__(viewer, before, after, at, **lost)
         place = cell_placement(after, {})
-        self.line = Shapes(self._ends(), shape_type="line", edge_color=list(LINE_COLOURS), name="swipe line", **place)
+        look = {"shape_type": "line", "edge_color": list(LINE_COLOURS), "name": "swipe line", "metadata": PASSING}
+        self.line = Shapes(self._ends(), **look, **place)
         self._add(self.line, len(viewer.layers))
         self._draw()
         for changed in (viewer.dims.events.point, viewer.dims.events.order, camera_of(viewer).events.zoom):
@@ -282,12 +299,13 @@ class SideBySide(Comparison):
 
 
 def levels(before: Image, after: Image) -> list[tuple[Any, Any]]:
-    """Return the pairs of arrays to show: of two equal pyramids all levels, else the finest."""
+    """Return the pairs of arrays to show: of two equal pyramids all levels, else the finest, where both have pixels."""
     if before.multiscale and after.multiscale:
         pairs = list(zip(before.data, after.data, strict=False))
         if all(one.shape == other.shape for one, other in pairs):
             return pairs
-    return [(level0(before), level0(after))]
+    finest, part = level0(before), part_under(before, after)
+    return [(finest if part is None or finest.shape == level0(after).shape else finest[part], level0(after))]
 
 
 def displayed_axis(viewer: Any, layer: Layer, place: int) -> int:

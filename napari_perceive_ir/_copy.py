@@ -28,23 +28,25 @@ class Copied:
 
 def as_python(source: Image, plan: RunPlan, labels: Labels | None = None) -> Copied:
     """Return Python for napari's console, where ``viewer`` is at hand."""
-    lines = [f"image = {data_of(source, plan.part.index if plan.part else ())}"]
+    plane = plan.part.index if plan.part and plan.part.plane else ()
+    lines = [f"image = {data_of(source, plane)}"]
     if labels is not None:
         index, order = labels_index(labels, source, plan.recipe.axes, plan.part)
         turned = "" if order == sorted(order) else f".transpose({', '.join(map(str, order))})"
-        lines.append(f"labels = {data_of(labels, index if plan.part else ())}{turned}")
-    head, call = plan.recipe.to_python(labels="" if labels is None else "labels").split("\n\n")
+        lines.append(f"labels = {data_of(labels, index if plane else ())}{turned}")
+    text = plan.recipe.to_python(labels="" if labels is None else "labels", region=plan.region)
+    head, call = text.split("\n\n")
     return Copied("\n".join([head, "", *lines, call]))
 
 
 def as_command(source: Image, plan: RunPlan, labels: Labels | None = None) -> Copied:
     """Return a command line, and which layers must be saved before it runs: those that are not in a file."""
     picture, stem = file_of(source), safe(source.name)
-    part, wanted = f" {plan.part.words()}" if plan.part else "", []
+    part, wanted = f" {plan.part.plane_words}" if plan.part and plan.part.plane else "", []
     if part or picture is None:
         picture = f"{safe(source.name + part)}.tif"
         wanted.append(f"{part.strip() + ' of ' if part else ''}“{source.name}” as {picture}")
-    command = plan.recipe.to_command(picture, f"{stem}_restored.tif")
+    command = plan.recipe.to_command(picture, f"{stem}_restored.tif", plan.region)
     if labels is not None:  # painted in napari, so that a file may be older
         own = part if labels.ndim == source.ndim else ""
         marks = f"{safe(labels.name + own)}.tif"

@@ -125,9 +125,10 @@ class RestoreDock(LayerDock):
         if not pictures.sources:
             plan_run(None, recipe)
         labels = self.controls.painted.chosen() if painted and recipe.handling == PAINTED else None
+        recipes = [(source, pictures.recipe_of(source, recipe)) for source in pictures.sources]
         return [
-            Target(source, plan_run(source, pictures.recipe_of(source, recipe), labels, point))
-            for source in pictures.sources
+            Target(source, plan_run(source, made, labels, point, pictures.region_of(source, made.axes)))
+            for source, made in recipes
         ]
 
     def _choose(self, recipe_fields: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_perceive_ir._run import Estimated, Ready, RunPlan, model_of
+from napari_perceive_ir._run import Estimated, Ready, RunPlan, model_of, worked_on
 
 if TYPE_CHECKING:
     from perceive_ir import Recipe, Restorer
@@ -69,18 +69,18 @@ def estimating(*plans: RunPlan) -> Iterator[Any]:
 
 def estimate(restorer: Restorer, speed: Speed, plans: tuple[RunPlan, ...]) -> Estimate:
     """Say what pictures will cost one after the other."""
-    from perceive_ir.images import check_array, parse_layout, residual_dtype
+    from perceive_ir.images import check_array, residual_dtype
 
     tiles, side, pixels, memory, results = 0, 0, 0, 0.0, 0.0
     for plan in plans:
         check_array(plan.array)
-        layout = parse_layout(plan.shape, plan.recipe.axes)
+        layout = worked_on(restorer, plan)
         laid, choice = restorer.lay_tiles(layout, plan.recipe, plan.recipe.tile)
         count, area = laid.count * layout.plane_count, math.prod(laid.tile_shape)
         tiles, side, pixels = tiles + count, max(side, choice.tile), pixels + count * area
         memory = max(memory, choice.batch * area * restorer.system.restorer.bytes_per_pixel)
         dtype = np.dtype(plan.array.dtype)
-        results += math.prod(plan.shape) * (dtype.itemsize + residual_dtype(dtype).itemsize)
+        results += math.prod(layout.shape) * (dtype.itemsize + residual_dtype(dtype).itemsize)
     seconds = speed.look * len(plans) + speed.per_pixel * pixels
     return Estimate(seconds, speed.most, tiles, side, memory + results)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._axes import layer_axes, spread_cells
+from napari_perceive_ir._bounds import region_on
 from napari_perceive_ir._labels import labels_on
-from napari_perceive_ir._part import about_part, plane_at
+from napari_perceive_ir._part import about_part, part_of
 from napari_perceive_ir._placement import cell_placement, level0, placement
 from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
 from napari_perceive_ir._statistics import tier_features
@@ -19,7 +20,7 @@ from perceive_ir._windows import STRIDE, WINDOW
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from napari.layers import Image, Labels
+    from napari.layers import Image, Labels, Shapes
     from numpy.typing import NDArray
 
     from perceive_ir import QualityMap, Result
@@ -30,7 +31,14 @@ TIER_COLOURS = dict(zip(TIERS, ("#D55E00", "#E69F00", "transparent"), strict=Tru
 """Vermilion and orange differ for colour-blind eyes too; what is good stays as it is."""
 
 
-def restore_layer(viewer: Any, layer: Image | str, *, labels: Any = None, **recipe_fields: Any) -> Image:
+def restore_layer(
+    viewer: Any,
+    layer: Image | str,
+    *,
+    labels: Any = None,
+    region: Shapes | Sequence[slice] | None = None,
+    **recipe_fields: Any,
+) -> Image:
     """Restore an image layer and add the result to the viewer, exactly on its source.
 
     Parameters
@@ -41,16 +49,20 @@ def restore_layer(viewer: Any, layer: Image | str, *, labels: Any = None, **reci
         An image layer of the viewer, or its name.
     labels
         For handling "painted": a Labels layer or an array over the picture.
+    region
+        Restore this alone, as it comes out in the whole picture: a Shapes layer, for the box around its selected shapes
+        or else all of them, or two slices, rows and columns.
     **recipe_fields
         Fields of the recipe, such as ``task="denoise"`` or ``strength=0.8``.
 
     Returns
     -------
     Image
-        The new layer, of the source's shape and dtype; ``metadata["perceive_ir"]`` says how it was made.
+        The new layer, of the source's dtype and, but for a region, shape; ``metadata["perceive_ir"]`` says how it was
+        made.
     """
     source = find_image(viewer, layer)
-    plan = plan_run(source, make_recipe(**recipe_fields), labels)
+    plan = plan_run(source, make_recipe(**recipe_fields), labels, region=region)
     result = next(event.result for event in restoring(plan) if isinstance(event, Finished))
     return add_result(viewer, source, plan, result)
 
@@ -96,17 +108,23 @@ def find_image(viewer: Any, layer: Image | str) -> Image:
     return layer
 
 
-def plan_run(source: Image | None, recipe: Recipe, labels: Any = None, point: Sequence[float] | None = None) -> RunPlan:
+def plan_run(
+    source: Image | None,
+    recipe: Recipe,
+    labels: Any = None,
+    point: Sequence[float] | None = None,
+    region: Shapes | Sequence[slice] | None = None,
+) -> RunPlan:
     """Take from a layer what a run needs: the array, of a multiscale layer the finest level, and its axes.
 
-    With a point of the world, the plane of the stack that is there.
+    With a point of the world, the plane of the stack that is there; with a region, what lies in it.
     """
     from napari.layers import Labels
 
     if source is None:
         raise ValueError("no image layer to restore: open a picture first")
     axes = layer_axes(source) if recipe.axes == "auto" else recipe.axes
-    part = None if point is None else plane_at(source, axes, point)
+    part = part_of(source, axes, point, region_on(region, source, axes))
     place = placement(source, part)
     marks = labels_on(labels, source, axes, part) if isinstance(labels, Labels) else labels
     return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part)
@@ -121,7 +139,7 @@ def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Ima
     """Add a restored picture exactly on its source, with the same look."""
     from napari.layers import Image
 
-    name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words()}" if plan.part else "")
+    name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words}" if plan.part else "")
     metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
     place = plan.place if replaced(source, plan) else placement(source, plan.part)
     layer = Image(result.image, name=name, metadata=metadata, **place)

@@ -10,6 +10,7 @@ import numpy as np
 
 from napari_perceive_ir._axes import letter, stack_axes
 from napari_perceive_ir._layers import KEY, about_map, add_map, is_map, on_source
+from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._placement import level0
 from napari_perceive_ir._region import world_matrix
 from napari_perceive_ir._run import Mapped, RunPlan
@@ -168,4 +169,6 @@ def regions_in(layers: Iterable[Any]) -> list[Any]:
     """Return the layers that can give a region of interest: shapes, and labels other than maps."""
     from napari.layers import Labels, Shapes
 
-    return [layer for layer in layers if isinstance(layer, (Shapes, Labels)) and not is_map(layer)]
+    return [
+        layer for layer in layers if isinstance(layer, (Shapes, Labels)) and not (is_map(layer) or is_overlay(layer))
+    ]

@@ -14,6 +14,8 @@ from napari_perceive_ir._layers import KEY
 from napari_perceive_ir._placement import cell_placement, placement
 
 MARK = "passing"
+PASSING = {KEY: {MARK: True}}
+"""Metadata of a layer that goes away again."""
 LOOK = ("contrast_limits", "gamma", "colormap", "interpolation2d")
 """What an overlay takes over from the picture whenever it changes."""
 PLACE = ("scale", "translate", "rotate", "shear", "affine")
@@ -22,8 +24,13 @@ COVERING = ("translucent", "translucent_no_depth", "opaque")
 
 
 def is_overlay(layer: Layer) -> bool:
-    """Whether a layer shows a part of another one for the time being."""
+    """Whether a layer is there for the time being only, over another one."""
     return MARK in layer.metadata.get(KEY, {})
+
+
+def hides_below(layer: Image) -> bool:
+    """Whether a layer like this one lets nothing shine through that lies below it."""
+    return layer.blending in COVERING and layer.opacity == 1
 
 
 def insert_quietly(viewer: Any, place: int, layer: Layer) -> None:
@@ -77,7 +84,7 @@ class Overlay:
     def _add(self, pixels: NDArray[Any]) -> None:
         under = self.under
         place = placement(under) | cell_placement(under, self._steps, self._corner)
-        self.layer = Image(pixels, name=self._name, metadata={KEY: {MARK: True}}, **place)
+        self.layer = Image(pixels, name=self._name, metadata=PASSING, **place)
         self.layer.contrast_limits_range = under.contrast_limits_range
         self.layer.contrast_limits = under.contrast_limits
         for name in LOOK:
@@ -85,7 +92,7 @@ class Overlay:
         for name in PLACE:
             self._connect(getattr(under.events, name), self._place)
         insert_quietly(self._viewer, len(self._viewer.layers), self.layer)
-        if under.blending not in COVERING or under.opacity < 1:
+        if not hides_below(under):
             self._undo.callback(setattr, under, "visible", under.visible)
             under.visible = False
 

@@ -1,4 +1,4 @@
-"""Which part of a layer is meant: one plane of a stack, as slices of its array and in words."""
+"""Which part of a layer is meant: a plane of a stack, a region, or both; as slices of its array and in words."""
 
 from __future__ import annotations
 
@@ -13,24 +13,36 @@ from napari_perceive_ir._placement import level0
 if TYPE_CHECKING:
     from napari.layers import Image
 
+    from perceive_ir._part import Box
+
 
 @dataclass(frozen=True)
 class Part:
-    """A plane of a stack."""
+    """A plane of a stack, a region of each plane, or both."""
 
+    axes: str
     index: tuple[slice, ...]
-    """What it is in the array."""
+    """The plane or the whole stack in the array, with all rows and columns: what is perceived."""
     plane: Mapping[str, int]
-    """Its number on each axis of the stack."""
+    """The number of the plane on each axis of the stack; empty for the whole stack."""
+    region: Box | None = None
+    """What of it is restored; None for all."""
 
     @property
     def start(self) -> tuple[int, ...]:
         """Its first pixel."""
-        return tuple(one.start or 0 for one in self.index)
+        corner = dict(zip("YX", (one.start for one in self.region or ()), strict=False))
+        return tuple(one.start + corner.get(axis, 0) for axis, one in zip(self.axes, self.index, strict=True))
 
-    def words(self) -> str:
-        """Name it: "Z 3"."""
+    @property
+    def plane_words(self) -> str:
+        """Name the plane: "Z 3"."""
         return ", ".join(f"{axis} {number}" for axis, number in self.plane.items())
+
+    @property
+    def words(self) -> str:
+        """Name it: "Z 3, region"."""
+        return ", ".join(filter(None, [self.plane_words, "region" if self.region else ""]))
 
 
 def stack_axes_of(source: Image, axes: str) -> list[int]:
@@ -41,20 +53,28 @@ def stack_axes_of(source: Image, axes: str) -> list[int]:
     return [n for n, letter in enumerate(axes[: len(axes) - layout.colour]) if letter not in "YX"]
 
 
-def plane_at(source: Image, axes: str, point: Sequence[float]) -> Part | None:
-    """Return the plane of a layer that is at a point of the world; None where the layer is no stack."""
-    stack, shape = stack_axes_of(source, axes), level0(source).shape
-    if not stack:
+def part_of(source: Image, axes: str, point: Sequence[float] | None, region: Box | None = None) -> Part | None:
+    """Return the plane of a layer that is at a point of the world, or a region of it; None for the whole layer."""
+    stack = stack_axes_of(source, axes) if point is not None else []
+    if not stack and region is None:
         return None
+    index, plane = [slice(0, n) for n in level0(source).shape], {}
+    for axis, number in zip(stack, plane_at(source, stack, point), strict=True):
+        index[axis], plane[axes[axis]] = slice(number, number + 1), number
+    return Part(axes, tuple(index), plane, region)
+
+
+def plane_at(source: Image, stack: Sequence[int], point: Sequence[float] | None) -> list[int]:
+    """Return the numbers of the plane of a stack that is at a point of the world."""
+    if point is None:
+        return []
+    shape = level0(source).shape
     place = np.rint(source.world_to_data(list(point)[-source.ndim :])).astype(int)
     if any(not 0 <= place[axis] < shape[axis] for axis in stack):
         raise ValueError(f"layer {source.name!r} has no plane where the sliders stand: move them, or choose the stack")
-    index = [slice(0, n) for n in shape]
-    for axis in stack:
-        index[axis] = slice(int(place[axis]), int(place[axis]) + 1)
-    return Part(tuple(index), {axes[axis]: int(place[axis]) for axis in stack})
+    return [int(place[axis]) for axis in stack]
 
 
 def about_part(part: Part | None) -> dict[str, Any]:
-    """Say in metadata which part it is."""
-    return {} if part is None else {"plane": dict(part.plane)}
+    """Say in metadata which plane it is."""
+    return {"plane": dict(part.plane)} if part is not None and part.plane else {}

@@ -1,4 +1,4 @@
-"""The rows of the dock that say which pictures are meant: the layer or all selected ones, their axes, their planes."""
+"""The rows of the dock that say what is meant: the layer or all selected ones, their axes, planes and a region."""
 
 from __future__ import annotations
 
@@ -6,20 +6,29 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from magicgui.widgets import CheckBox, ComboBox
-from napari.layers import Image
+from napari.layers import Image, Shapes
 from qtpy.QtCore import QObject, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QFormLayout, QLineEdit
 
 from napari_perceive_ir._axes import layer_axes, named_axes
-from napari_perceive_ir._compare import is_cover
+from napari_perceive_ir._compare import camera_of, is_cover
 from napari_perceive_ir._forms import add_row, show_row
 from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._part import stack_axes_of
+from napari_perceive_ir._region import changes_of
+from napari_perceive_ir._visible import visible_region
 from napari_perceive_ir._words import AUTOMATIC
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 
 STACK, PLANE = "stack", "plane"
+WHOLE, VISIBLE = "whole", "visible"
+REGION_HELP = (
+    "What is restored: all of the picture, what the canvas shows of it, or the box around the selected shape of a "
+    "shapes layer (around all shapes if none is selected). A region comes out as it would in the whole picture: the "
+    "model looks at all of it, and at the pixels around the region."
+)
 AXES_HELP = (
     "What the axes mean, one letter each, such as ZYX or TCYX: Y and X are the plane, every other axis counts planes "
     "that are restored one by one."
@@ -50,13 +59,17 @@ class PictureRows(QObject):
         self.axes.setToolTip(AXES_HELP)
         planes = [("The whole stack", STACK), ("The plane that is shown", PLANE)]
         self.planes = ComboBox(choices=planes, tooltip="What of a stack is restored.")
+        self.region = ComboBox(choices=self._regions, tooltip=REGION_HELP)
         self.keep = CheckBox(text="If cancelled, keep finished planes")
         self.keep.tooltip = "Without it, a run that is cancelled adds nothing."
+        self._watched: list[Any] = []
+        """Events that tell of another region."""
         self._asked: tuple[Image | None, str] = (None, "")
         self._lay_out()
         self.layer.changed.connect(lambda _: self._follow())
         self.several.changed.connect(lambda _: self._show())
         self.planes.changed.connect(lambda _: self._show())
+        self.region.changed.connect(self._follow_region)
         self.axes.editingFinished.connect(self._show)
         choose_likeliest(self.layer, viewer.layers)
         viewer.layers.selection.events.changed.connect(self.refresh)
@@ -74,6 +87,12 @@ class PictureRows(QObject):
         """The place in the world whose plane is meant; None for the whole stack."""
         return self._viewer.dims.point if self.planes.value == PLANE else None
 
+    def region_of(self, source: Image, axes: str) -> Shapes | tuple[slice, slice] | None:
+        """Return what is restored of a layer with these axes; None for all."""
+        if self.region.value == VISIBLE:
+            return visible_region(self._viewer, source, axes)
+        return None if self.region.value == WHOLE else self.region.value
+
     def axes_of(self, source: Image) -> str:
         """Return the axes of a layer: what was typed, else what its labels say."""
         typed = self.axes.text().strip().upper()
@@ -87,11 +106,12 @@ class PictureRows(QObject):
 
     def choose_all_of(self, layer: Image) -> None:
         """Choose one layer, with all its planes."""
-        self.layer.value, self.several.value, self.planes.value = layer, False, STACK
+        self.layer.value, self.several.value, self.planes.value, self.region.value = layer, False, STACK, WHOLE
 
     def refresh(self, _: Any = None) -> None:
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
         self.layer.reset_choices()
+        self.region.reset_choices()
         self._follow()
 
     def _follow(self, _: Any = None) -> None:
@@ -117,8 +137,9 @@ class PictureRows(QObject):
         form.addRow("", self.several.native)
         add_row(form, "A&xes", self.axes)
         add_row(form, "&Planes", self.planes.native)
+        add_row(form, "Re&gion", self.region.native)
         form.addRow("", self.keep.native)
-        for choice in (self.layer, self.planes):
+        for choice in (self.layer, self.planes, self.region):
             choice.native.setMinimumWidth(1)  # long entries do not widen the dock
 
     def _show(self) -> None:
@@ -137,6 +158,25 @@ class PictureRows(QObject):
             return bool(stack_axes_of(source, self.axes_of(source)))
         except ValueError:  # axes that do not fit are refused when they are used
             return True
+
+    def _regions(self, _: Any = None) -> list[tuple[str, Any]]:
+        shapes = (layer for layer in self._viewer.layers if isinstance(layer, Shapes) and not is_overlay(layer))
+        drawn = [(f"The box drawn in “{layer.name}”", layer) for layer in shapes]
+        return [("The whole picture", WHOLE), ("What the canvas shows", VISIBLE), *drawn]
+
+    def _follow_region(self, _: Any = None) -> None:
+        """Follow what is drawn in the layer that is chosen, or where the canvas looks."""
+        for event in self._watched:
+            event.disconnect(self._region_moved)
+        chosen, camera = self.region.value, camera_of(self._viewer).events
+        drawn = changes_of(chosen) if isinstance(chosen, Shapes) else []
+        self._watched = [camera.zoom, camera.center] if chosen == VISIBLE else drawn
+        for event in self._watched:
+            event.connect(self._region_moved)
+        self.changed.emit()
+
+    def _region_moved(self, _: Any = None) -> None:
+        self.changed.emit()
 
     def _selected(self) -> list[Image]:
         selection = self._viewer.layers.selection

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from napari_perceive_ir._layers import plan_run
 from napari_perceive_ir._run import Event, Previewed, Progress, Ready, RunPlan, Seen, model_of
-from napari_perceive_ir._visible import plane_index, shown_axes, visible_part
+from napari_perceive_ir._visible import plane_index, visible_box
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 
@@ -115,11 +115,9 @@ def plan_preview(viewer: Any, layer: Image | None, recipe: Recipe, point: Sequen
     if viewer.dims.ndisplay != 2:
         raise NotPreviewed("There is a preview in the 2D view only.")
     run = plan_run(layer, recipe, point=point)
-    axes = run.recipe.axes
-    if {axes[a] for a in shown_axes(viewer, layer)} != {"Y", "X"}:
+    seen = visible_box(viewer, layer, run.recipe.axes)
+    if seen is None:
         raise NotPreviewed("The preview shows planes of Y and X: turn the axes back to see it.")
-    part = visible_part(viewer, layer)
-    seen = (part[axes.index("Y")], part[axes.index("X")])
     if not all(one.stop > one.start for one in seen):
         raise NotPreviewed("The picture is out of sight.")
     box = middle(seen)

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from napari_perceive_ir._estimate import Estimate
     from napari_perceive_ir._part import Part
     from perceive_ir import Perception, QualityMap, Restorer, Result
+    from perceive_ir._part import Box
     from perceive_ir._weights import Card
+    from perceive_ir.images import Layout
 
 NO_MATTER = ("strength", "tier_strength", "axes", "device", "precision", "memory")
 """Fields of the recipe that may differ between a result and controls that still speak of it."""
@@ -42,13 +44,18 @@ class RunPlan:
     """What of the array is restored; None for all of it."""
 
     def pixels(self) -> Any:
-        """Return what is restored; of a lazy array it may be read here."""
+        """Return what is perceived, and restored but for a region of it; of a lazy array it may be read here."""
         return self.array if self.part is None else self.array[self.part.index]
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of what is restored."""
+        """The shape of what is perceived."""
         return tuple(self.array.shape if self.part is None else (one.stop - one.start for one in self.part.index))
+
+    @property
+    def region(self) -> Box | None:
+        """The rows and columns that are restored; None for all."""
+        return None if self.part is None else self.part.region
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,7 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
         seen = restorer.perceive(pixels, recipe.axes, recipe.value_range)
         yield Seen(seen)
         began = perf_counter()
-        for step in restorer.steps(pixels, recipe, labels=plan.labels, perception=seen):
+        for step in restorer.steps(pixels, recipe, labels=plan.labels, region=plan.region, perception=seen):
             tiles[number] = step.total
             if step.result is not None:
                 learn(recipe, perf_counter() - began, step.total * math.prod(step.result.tile))
@@ -159,11 +166,23 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
 
 def tiles_of(restorer: Restorer, plan: RunPlan) -> int:
     """Count the tiles of a picture; one that cannot be restored is refused before any is."""
-    from perceive_ir.images import check_array, parse_layout
+    from perceive_ir.images import check_array
 
     check_array(plan.array)
-    layout = parse_layout(plan.shape, plan.recipe.axes)
+    layout = worked_on(restorer, plan)
     return restorer.lay_tiles(layout, plan.recipe, plan.recipe.tile)[0].count * layout.plane_count
+
+
+def worked_on(restorer: Restorer, plan: RunPlan) -> Layout:
+    """Return the layout of what the network sees: of a region with the context around it."""
+    from perceive_ir._part import surroundings
+    from perceive_ir.images import parse_layout
+
+    layout = parse_layout(plan.shape, plan.recipe.axes)
+    if plan.region is None:
+        return layout
+    part = layout.of_each_plane(*surroundings(restorer, layout, plan.recipe, plan.region))
+    return parse_layout([len(range(n)[one]) for n, one in zip(layout.shape, part, strict=True)], layout.axes)
 
 
 def blending(result: Result, wanted: Recipe) -> Iterator[Event]:

@@ -9,11 +9,28 @@ import numpy as np
 from napari.layers import Image
 from numpy.typing import NDArray
 
+from napari_perceive_ir._bounds import inside
 from napari_perceive_ir._compare import camera_of
 from napari_perceive_ir._placement import level0
 
 Part = dict[int, slice]
 """For each axis of a layer that the canvas shows, the pixels that are on it."""
+
+
+def visible_box(viewer: Any, layer: Image, axes: str) -> tuple[slice, slice] | None:
+    """Return which rows and columns of a layer are on the canvas; None where it shows no planes of Y and X."""
+    if viewer.dims.ndisplay != 2 or {axes[a] for a in shown_axes(viewer, layer)} != {"Y", "X"}:
+        return None
+    part = visible_part(viewer, layer)
+    return part[axes.index("Y")], part[axes.index("X")]
+
+
+def visible_region(viewer: Any, layer: Image, axes: str) -> tuple[slice, slice]:
+    """Return which rows and columns of a layer are on the canvas, or say why there are none."""
+    box = visible_box(viewer, layer, axes)
+    if box is None:
+        raise ValueError("the canvas shows no plane of Y and X: go back to 2D and turn the axes back")
+    return inside(box, f"{layer.name!r} is out of sight: move it into view")
 
 
 def visible_part(viewer: Any, layer: Image) -> Part:

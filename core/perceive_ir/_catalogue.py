@@ -111,7 +111,7 @@ def loaded(weights: Path, device: str, precision: str) -> Restorer:
     return load(weights, device=device, precision=precision)
 
 
-def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
+def restore(image: Any, *, labels: Any = None, region: Any = None, **recipe_fields: Any) -> Any:
     """Restore an array with the model that the recipe names; the plain function for scripts and other tools.
 
     Parameters
@@ -120,6 +120,8 @@ def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
         Picture or stack; numpy, dask or zarr.
     labels
         Labels over the picture, for handling "painted".
+    region
+        Two slices, rows and columns: only these are restored and returned, as they come out in the whole picture.
     **recipe_fields
         Fields of the recipe, such as ``task="denoise"`` or ``strength=0.8``.
 
@@ -131,4 +133,5 @@ def restore(image: Any, *, labels: Any = None, **recipe_fields: Any) -> Any:
     from perceive_ir._recipe import make_recipe
 
     recipe = make_recipe(**recipe_fields)
-    return loaded(find(recipe.model), recipe.device, recipe.precision).restore(image, recipe, labels=labels).image
+    restorer = loaded(find(recipe.model), recipe.device, recipe.precision)
+    return restorer.restore(image, recipe, labels=labels, region=region).image

@@ -12,7 +12,6 @@ from dataclasses import replace
 from itertools import chain
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -20,7 +19,9 @@ from torch import Tensor
 from perceive_ir import _decision as decision
 from perceive_ir._device import GIB, choose_device, choose_precision, in_company, memory_budget, without_denormals
 from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
+from perceive_ir._labels import check_labels
 from perceive_ir._output import Job, Output, grouped, parts
+from perceive_ir._part import Box, Whole, check_region
 from perceive_ir._perception import (
     MapStep,
     Perception,
@@ -138,6 +139,7 @@ class Restorer:
         recipe: Recipe | Mapping[str, Any] | None = None,
         *,
         labels: Any = None,
+        region: Sequence[slice] | None = None,
         perception: Perception | None = None,
         **fields: Any,
     ) -> Result:
@@ -151,12 +153,14 @@ class Restorer:
             What to do; fields given by name override it.
         labels
             Array of whole numbers over the picture, for handling "painted".
+        region
+            Two slices, rows and columns: only these are restored, as they come out in the whole picture.
         perception
             What was seen before, instead of looking again; its value range is used too.
         **fields
             Fields of the recipe.
         """
-        *_, last = self.steps(image, recipe, labels=labels, perception=perception, **fields)
+        *_, last = self.steps(image, recipe, labels=labels, region=region, perception=perception, **fields)
         assert last.result is not None
         return last.result
 
@@ -166,6 +170,7 @@ class Restorer:
         recipe: Recipe | Mapping[str, Any] | None = None,
         *,
         labels: Any = None,
+        region: Sequence[slice] | None = None,
         perception: Perception | None = None,
         maps: Mapping[int, QualityMap] | None = None,
         keep_residual: bool = True,
@@ -180,11 +185,12 @@ class Restorer:
         layout = parse_layout(array.shape, recipe.axes)
         marks = check_labels(labels, layout, recipe)
         self.check_overlap(recipe)
-        return self._steps(array, layout, recipe, marks, perception, maps or {}, keep_residual)
+        box = None if region is None else check_region(region, layout)
+        return self._steps(array, layout, recipe, marks, perception, maps or {}, keep_residual, box)
 
     def _steps(
         self, array: LazyArray, layout: Layout, recipe: Recipe, labels: Array | None,
-        perception: Perception | None, maps: Mapping[int, QualityMap], keep_residual: bool,
+        perception: Perception | None, maps: Mapping[int, QualityMap], keep_residual: bool, box: Box | None,
     ) -> Iterator[Step]:  # fmt: skip
         if perception is None:
             seen = self.perceive(array, recipe.axes, recipe.value_range)
@@ -192,6 +198,9 @@ class Restorer:
             seen = perception
         else:
             seen = replace(perception, value_range=find_range(array, layout, recipe.value_range))
+        if box is not None:
+            yield from Whole(self, array, layout, recipe, seen, labels).steps(box, maps, keep_residual)
+            return
         decided = decision.decide(recipe, seen)
         if recipe.handling == "image" and decided.unchanged:
             yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
@@ -353,20 +362,3 @@ def fill_up(image: Tensor, size: tuple[int, int]) -> Tensor:
     if image.shape[-2:] == size:
         return image
     return image[:, mirror(image.shape[-2], size[0])][:, :, mirror(image.shape[-1], size[1])]
-
-
-def check_labels(labels: Any, layout: Layout, recipe: Recipe) -> Array | None:
-    """Return labels that fit the picture: (Y, X) for all planes, or one plane of labels for each."""
-    if recipe.handling != "painted":
-        return None
-    if labels is None or not recipe.painted:
-        raise ValueError(
-            "handling 'painted' needs labels= (an array over the picture) and painted={label: (task, severity)}"
-        )
-    marks = np.asarray(labels)
-    if marks.dtype.kind not in "iub":
-        raise TypeError(f"expected labels of whole numbers, got {marks.dtype}")
-    plane = (layout.height, layout.width)
-    if marks.shape not in (plane, (*layout.stack_shape, *plane)):
-        raise ValueError(f"expected labels of shape {plane} or {(*layout.stack_shape, *plane)}, got {marks.shape}")
-    return marks

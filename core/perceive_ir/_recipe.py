@@ -135,17 +135,21 @@ class Recipe(BaseModel):
         values = self.model_dump(mode="json")
         return {k: v for k, v in values.items() if v != base[k] or (k == "handling" and v != "image")}
 
-    def to_python(self, image: str = "image", labels: str = "") -> str:
-        """Return Python that runs this recipe on a variable, and on another one with labels."""
-        values = self.model_dump()
-        arguments = (f", labels={labels}" if labels else "") + "".join(
-            f", {name}={values[name]!r}" for name in self.changed()
-        )
+    def to_python(self, image: str = "image", labels: str = "", region: tuple[slice, slice] | None = None) -> str:
+        """Return Python that runs this recipe on a variable, on another one with labels, and on a region."""
+        values = {name: self.model_dump()[name] for name in self.changed()}
+        if region is not None:
+            values = {"region": tuple(slice(one.start, one.stop) for one in region), **values}
+        arguments = (f", labels={labels}" if labels else "") + "".join(f", {n}={v!r}" for n, v in values.items())
         return f"import perceive_ir as pir\n\nrestored = pir.restore({image}{arguments})\n"
 
-    def to_command(self, source: str = "INPUT", output: str = "OUTPUT") -> str:
-        """Return the command line that runs this recipe on a file."""
+    def to_command(
+        self, source: str = "INPUT", output: str = "OUTPUT", region: tuple[slice, slice] | None = None
+    ) -> str:
+        """Return the command line that runs this recipe on a file, or on a region of it."""
         words = ["perceive-ir", "restore", source, "-o", output]
+        if region is not None:
+            words += ["--region", ",".join(f"{one.start}:{one.stop}" for one in region)]
         for name, value in self.changed().items():
             words += command_words(name, value)
         return shlex.join(words)

@@ -37,6 +37,10 @@ class Result:
     """What the network wants to change, in units of the value range; without alpha."""
     maps: Sequence[QualityMap] = ()
     """Quality map of each plane, with handling "region"."""
+    corner: tuple[int, ...] = (0, 0)
+    """Where the picture begins in the quality maps, which may cover more: row and column."""
+    region: tuple[slice, slice] | None = None
+    """Which rows and columns of the input it is; None for all."""
 
     def at(self, strength: float | None = None, tier_strength: Mapping[str, float] | None = None) -> Array:
         """Blend anew with another strength, without running the network."""
@@ -60,7 +64,8 @@ class Result:
             return raw
         low, high = self.perception.value_range
         change = read_tile(self.residual, plane, rows, columns)
-        return apply_residual(raw, change, high - low, weights(recipe, self.maps, number, rows, columns))
+        there = [slice(p.start + n, p.stop + n, p.step) for p, n in zip((rows, columns), self.corner, strict=True)]
+        return apply_residual(raw, change, high - low, weights(recipe, self.maps, number, *there))
 
     def _kept(self) -> tuple[LazyArray, Layout]:
         if self.source is None or self.layout is None:
@@ -71,12 +76,15 @@ class Result:
         """Say what was done, as plain values for metadata and files."""
         from perceive_ir._version import VERSION
 
+        rows_columns = zip(("rows", "columns"), self.region or (), strict=False)
+        region = {name: [one.start, one.stop] for name, one in rows_columns}
         return {
             "software": f"napari-perceive-ir {VERSION}",
             "model": {"name": self.model.name, "version": self.model.version, "sha256": self.model.digest},
             "recipe": self.recipe.model_dump(mode="json"),
             "perception": self.perception.to_dict(),
             "note": self.note,
+            **({"region": region} if region else {}),
         }
 
 

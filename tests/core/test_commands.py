@@ -167,6 +167,25 @@ def test_the_command_that_a_recipe_writes_gives_the_same_pixels(name: str) -> No
     assert make_recipe(files.read_description("the result.tif")["recipe"]) == recipe  # type: ignore[index]
 
 
+def test_a_region_is_that_of_the_whole_result() -> None:
+    saved("a.tif", picture(90, 120))
+    recipe, box = make_recipe(task="denoise", severity=0.5), (slice(10, 61), slice(0, 100))
+    run(*shlex.split(recipe.to_command("a.tif", "b.tif", box))[1:])
+    run(*shlex.split(recipe.to_command("a.tif", "whole.tif"))[1:])
+    part, whole = (tifffile.imread(name).astype(float) for name in ("b.tif", "whole.tif"))
+    assert part.shape == (51, 100) and np.abs(part - whole[box]).max() <= 1
+    assert not np.array_equal(part, tifffile.imread("a.tif")[box])
+    about = files.read_description("b.tif")
+    assert about is not None and about["region"] == {"rows": [10, 61], "columns": [0, 100]}
+
+
+@pytest.mark.parametrize(("given", "why"), [("10:61", "such as 0:256,128:512"), ("99:200,0:9", "in 40 x 56 pixels")])
+def test_what_is_no_region_is_refused_in_one_line(given: str, why: str) -> None:
+    saved("a.png")
+    assert why in run("restore", "a.png", "-o", "b.png", "--region", given, code=1).stderr
+    assert not Path("b.png").exists()
+
+
 def test_labels_say_what_is_done_where() -> None:
     marks = np.zeros((40, 56), np.uint8)
     marks[:, 28:] = 3

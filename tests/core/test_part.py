@@ -95,3 +95,60 @@ class Reads:
     def __getitem__(self, key) -> np.ndarray:
         self.reads.append(self.array[key].size)
         return self.array[key]
+
+
+# ---- a region as a result of its own
+
+
+@pytest.mark.parametrize("fields", [DENOISE, {**DENOISE, "handling": "region"}, PAINTED, {}])
+@pytest.mark.parametrize("shape", [(333, 301), (333, 301, 3)])
+def test_a_region_is_restored_as_in_the_whole_picture(narrow_model, shape, fields):
+    image = picture(*shape) * 900 + 100
+    labels = (np.indices(shape[:2]).sum(axis=0) // 90 % 3).astype(np.uint8) if "painted" in fields else None
+    full = narrow_model.restore(image, labels=labels, **fields)
+    low, high = full.perception.value_range
+    for box in BOXES:
+        part = narrow_model.restore(image, labels=labels, region=box, **fields)
+        assert (part.image.shape, part.recipe) == (image[box].shape, full.recipe)
+        assert part.perception == full.perception
+        assert np.abs(part.image - full.image[box]).max() <= TOLERANCE * (high - low), box
+
+
+@pytest.mark.parametrize("handling", ["image", "region"])
+def test_a_region_takes_another_strength(narrow_model, handling):
+    image, box = picture(200, 200), (slice(70, 131), slice(64, 128))
+    fields = {**DENOISE, "handling": handling}
+    other = {"strength": 0.3, "tier_strength": {"low": 0.2, "medium": 1.0, "high": 0.6}}
+    part, full = narrow_model.restore(image, region=box, **fields), narrow_model.restore(image, **fields)
+    assert np.allclose(part.at(), part.image, atol=1e-6)
+    assert np.abs(part.at(**other) - full.at(**other)[box]).max() <= TOLERANCE
+
+
+def test_a_region_of_a_stack_is_that_of_every_plane(narrow_model):
+    stack, box = picture(2, 150, 3, 160), (slice(100, 150), slice(20, 61))
+    full = narrow_model.restore(stack, axes="TYZX", **DENOISE).image
+    part = narrow_model.restore(stack, axes="TYZX", region=box, **DENOISE).image
+    assert part.shape == (2, 50, 3, 41)
+    assert np.abs(part - full[:, box[0], :, box[1]]).max() <= TOLERANCE
+
+
+def test_of_a_lazy_array_only_the_region_and_its_context_are_read_to_restore(narrow_model):
+    stack, box = Reads(picture(2, 400, 390)), (slice(160, 200), slice(120, 200))
+    seen = narrow_model.perceive(stack, "ZYX")
+    stack.reads.clear()
+    narrow_model.restore(stack, region=box, axes="ZYX", perception=seen, **DENOISE)
+    assert sum(stack.reads) <= 2 * (40 + 2 * DEFAULT_OVERLAP + 16) * (80 + 2 * DEFAULT_OVERLAP + 16)
+
+
+def test_a_region_without_its_residual_is_the_same(narrow_model):
+    image, box = picture(200, 200), (slice(70, 131), slice(64, 128))
+    *_, last = narrow_model.steps(image, region=box, keep_residual=False, **DENOISE)
+    assert np.array_equal(last.result.image, narrow_model.restore(image, region=box, **DENOISE).image)
+
+
+@pytest.mark.parametrize(
+    "region", [(slice(0, 5),), (slice(0, 5), 3), (slice(0, 9, 2), slice(0, 9)), (slice(90, 99), slice(0, 9))]
+)
+def test_what_is_no_region_is_refused(tiny_model, region):
+    with pytest.raises(ValueError, match="in 20 x 30 pixels"):
+        tiny_model.restore(picture(20, 30), region=region)

@@ -122,6 +122,22 @@ def test_the_line_stands_where_one_gives_way_to_the_other(shape: tuple[int, ...]
         assert np.allclose(swipe.line.data_to_world(end), before.data_to_world([*slices, row, 11.5]))
 
 
+@pytest.mark.parametrize("place", [{}, {"scale": (0.5, 2), "rotate": 30, "shear": (0.3,), "translate": (7, -1)}])
+def test_a_swipe_over_a_restored_region_leaves_the_picture_around_it_in_sight(place: dict[str, Any]) -> None:
+    viewer = Model()
+    before = viewer.add_image(picture(20, 30), name="before", **place)
+    corner = before.data_to_world((4, 9))
+    after = viewer.add_image(picture(10, 12, seed=1), name="after", **place | {"translate": corner})
+    swipe = Swipe(viewer, before, after)
+    assert np.array_equal(shown(swipe), np.hstack([before.data[4:14, 9:15], after.data[:, 6:]]))
+    assert np.allclose(swipe.layer.data_to_world((0, 0)), corner)
+    assert (before.visible, after.visible) == (True, False)
+    swipe.stop()
+    assert names(viewer, visible=True) == ["before", "after"]
+    with pytest.raises(ValueError, match="the same place"):
+        Swipe(viewer, after, before)
+
+
 @pytest.mark.parametrize(("at", "side"), [(-3, "after"), (0, "after"), (1, "before"), (2, "before")])
 def test_the_edge_stays_in_the_picture(at: float, side: str) -> None:
     viewer = Model()
@@ -251,7 +267,14 @@ def test_the_next_swipe_ends_the_one_before() -> None:
 
 @pytest.mark.parametrize(
     "other",
-    [{"scale": (2, 2)}, {"units": ("um", "um")}, {"rotate": 5}, {"shape": (20, 31)}, {"shape": (20, 30, 3)}],
+    [
+        {"scale": (2, 2)},
+        {"units": ("um", "um")},
+        {"rotate": 5},
+        {"shape": (20, 31)},
+        {"shape": (20, 30, 3)},
+        {"shape": (9, 9), "translate": (0.5, 0)},
+    ],
     ids=str,
 )
 def test_pictures_in_other_places_are_refused(other: dict[str, Any]) -> None:

@@ -195,12 +195,12 @@ def test_very_many_labels_do_not_fill_the_dock(viewer: Model, dock: RestoreDock,
 
 
 def test_labels_of_a_plane_hold_for_the_stack_and_those_of_the_stack_for_its_planes() -> None:
-    from napari_perceive_ir._part import plane_at
+    from napari_perceive_ir._part import part_of
 
     source = Image(picture(3, 64, 80), scale=(2, 0.5, 0.5), name="stack")
     flat = Labels(halves(), scale=(0.5, 0.5))
     deep = Labels(np.stack([halves() * n for n in range(3)]), scale=(2, 0.5, 0.5))
-    part = plane_at(source, "ZYX", (4, 0, 0))
+    part = part_of(source, "ZYX", (4, 0, 0))
     assert np.array_equal(labels_on(flat, source, "ZYX"), halves())
     assert np.array_equal(labels_on(flat, source, "ZYX", part), halves())
     assert labels_on(deep, source, "ZYX").shape == (3, 64, 80)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -32,6 +33,10 @@ def restore(
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Picture of whole numbers, for --handling painted.")
     ] = None,
+    region: Annotated[
+        str | None,
+        typer.Option(metavar="ROWS,COLUMNS", help="Only this part, as it is in the whole result: 0:256,128:512."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace files that exist.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
     side_json: Annotated[bool, typer.Option("--side-json", help="Also write OUTPUT.json beside each result.")] = False,
@@ -40,7 +45,8 @@ def restore(
     paths = paths_of(inputs)
     outputs = Outputs(output, len(paths))
     marks = read_labels(labels, recipe)
-    job = Restoring(load(recipe), recipe, outputs, marks, force, side_json)
+    box = None if region is None else parse_region(region)
+    job = Restoring(load(recipe), recipe, outputs, marks, box, force, side_json)
     reports: list[dict[str, Any]] = []
     try:
         with progress() as bar:
@@ -91,6 +97,7 @@ class Restoring:
     recipe: Recipe
     outputs: Outputs
     labels: NDArray[Any] | None
+    region: tuple[slice, slice] | None
     force: bool
     side_json: bool
 
@@ -124,7 +131,10 @@ class Restoring:
     def restored(self, picture: Picture, on_step: Callable[[int, int], None]) -> Result:
         """Restore the pixels; the axes are those of the file unless the recipe names some."""
         recipe = self.recipe if self.recipe.axes != "auto" else make_recipe(self.recipe, axes=picture.axes)
-        for step in self.restorer.steps(picture.data, recipe, labels=self.labels, keep_residual=False):
+        steps = self.restorer.steps(
+            picture.data, recipe, labels=self.labels, region=self.region, keep_residual=False
+        )  # fmt: skip
+        for step in steps:
             on_step(step.done, step.total)
             if step.result is not None:
                 return replace(step.result, recipe=self.recipe)  # as it was given, to be given again
@@ -136,6 +146,15 @@ def load(recipe: Recipe) -> Restorer:
     from perceive_ir import load
 
     return load(recipe.model, device=recipe.device, precision=recipe.precision)
+
+
+def parse_region(text: str) -> tuple[slice, slice]:
+    """Read rows and columns from text such as ``0:256,128:512``."""
+    ends = re.fullmatch(r"(\d+):(\d+),(\d+):(\d+)", text.replace(" ", ""))
+    if ends is None:
+        raise ValueError(f"--region: expected rows and columns such as 0:256,128:512, got {text!r}")
+    top, bottom, left, right = map(int, ends.groups())
+    return slice(top, bottom), slice(left, right)
 
 
 def read_labels(path: Path | None, recipe: Recipe) -> NDArray[Any] | None:

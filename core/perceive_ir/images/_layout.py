@@ -76,6 +76,10 @@ class Layout:
             number, index[axis] = divmod(number, self.shape[axis])
         return Plane(tuple(index), self.axes.index("Y"), self.axes.index("X"))
 
+    def of_each_plane(self, rows: slice, columns: slice) -> tuple[slice, ...]:
+        """Return where some rows and columns of all planes lie."""
+        return tuple({"Y": rows, "X": columns}.get(letter, slice(None)) for letter in self.axes)
+
     def first_planes(self, count: int) -> tuple[slice, ...] | None:
         """Return where the first ``count`` planes lie, cut down to whole entries of the first axis that is long."""
         index = [slice(None)] * len(self.shape)
