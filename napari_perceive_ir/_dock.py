@@ -18,6 +18,7 @@ from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._preview_row import PreviewRow
+from napari_perceive_ir._reapply import recipe_of
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
 from napari_perceive_ir._words import sentence
@@ -57,6 +58,7 @@ class RestoreDock(LayerDock):
         self.copy.python_button.clicked.connect(lambda: self._copy(as_python))
         self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
         self.estimate = EstimateLine(lambda: [one.plan for one in self._plan(self.controls.recipe(), painted=False)])
+        self.copy.recipe_button.clicked.connect(lambda: self.take_recipe())
         below = (self.estimate, self.seen, self.bars, self.note, self.compare, self.copy)
         self.lay_out("Sees what is wrong with a picture and mends it.", (self.controls, self.preview), below)
         self.controls.layer.changed.connect(lambda _: self.show_state())
@@ -98,6 +100,18 @@ class RestoreDock(LayerDock):
             layer = self._add(kept, targets[0])
             layer.name += " (stopped)"
             self.say(f"Cancelled: “{layer.name}” holds the finished planes.")
+
+    def take_recipe(self) -> None:
+        """Put the recipe of the layer that is selected into the controls."""
+        layer = self._viewer.layers.selection.active
+        try:
+            recipe = recipe_of(layer)
+        except MISTAKES as error:
+            self.tell(error)
+            return
+        self.live.release()  # the sliders are about to move for another result
+        self.controls.take_recipe(recipe)
+        self.say(f"The settings of “{layer.name}” are in the controls: choose a picture and press Run.")
 
     def _copy(self, written: Callable[..., Copied]) -> None:
         """Put what is chosen on the clipboard; of several layers, one text after the other."""

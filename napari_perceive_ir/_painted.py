@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -70,6 +70,13 @@ class PaintedPart(QWidget):
     def wishes(self) -> dict[int, tuple[str, float]]:
         """Return task and severity of the labels that are there and ask for something."""
         return {label: self._wishes[label] for label in self.present if self._wishes[label][0] != LEAVE}
+
+    def wish(self, wishes: Mapping[int, tuple[str, float]]) -> None:
+        """Ask for these, and for nothing under other labels."""
+        left = {label: (LEAVE, severity) for label, (_, severity) in self._wishes.items()}
+        self._wishes = left | dict(wishes)
+        present, self.present = self.present, ()
+        self._show(present)
 
     def chosen(self) -> Labels:
         """Return the layer, or say what is lacking."""
