@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
+import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +57,8 @@ def plan(
     if flavour == "imagej" and _is_big(array):  # read by its first page alone, so all pixels lie in one piece
         options = {key: value for key, value in options.items() if key not in ("compression", "predictor", "tile")}
     options |= _text_options(flavour, kept, native, old.text if flavour == "plain" else None, description)
+    if flavour == "ome":
+        options["metadata"]["UUID"] = identity(array, options["metadata"])
     if meta.exif is not None and meta.tiff is None:
         notes += ("of the EXIF only the orientation is kept in a TIFF",)
     return array, options, notes + note
@@ -165,3 +171,11 @@ def _text_options(
         return {"metadata": kept | axes | ({KEYWORD: description} if description is not None else {})}
     words = added(text, description)
     return {"metadata": None} | ({"description": words.encode()} if words else {})
+
+
+def identity(array: NDArray[Any], metadata: Mapping[str, Any]) -> str:
+    """Return the name that OME gives to every file: of what is in it, not of the time, so that it is the same again."""
+    found = hashlib.sha256(json.dumps(metadata, default=str).encode())
+    for plane in array.reshape(-1, *array.shape[-2:]):
+        found.update(np.ascontiguousarray(plane).data)
+    return str(uuid.uuid5(uuid.NAMESPACE_OID, found.hexdigest()))
