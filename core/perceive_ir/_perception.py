@@ -22,7 +22,7 @@ from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
 from perceive_ir._windows import check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import Perceiver, Reading, pool_windows
+from perceive_ir.networks import Perceiver, Reading
 
 CROP = 128
 """Side of a crop, in pixels."""
@@ -380,12 +380,7 @@ def reflected(start: int, count: int, length: int) -> tuple[slice, Tensor]:
 def read_windows(perceiver: Perceiver, image: Tensor, window: int, stride: int) -> tuple[Array, Array, Array]:
     """Read sliding windows of (3, H, W), which has a margin around the windows."""
     with torch.inference_mode():
-        levels = []
-        for level, maps in enumerate(perceiver.tower(image[None])):
-            scale = 2 ** (level + 1)
-            edge = margin(perceiver) // scale
-            inner = maps[..., edge : maps.shape[-2] - edge, edge : maps.shape[-1] - edge]
-            levels.append(pool_windows(inner, window // scale, stride // scale)[0])  # (2C, h, w)
+        levels = [level[0] for level in perceiver.semantics_of_windows(image[None], margin(perceiver), window, stride)]
         h, w = levels[0].shape[1:]
         reading = perceiver.read([level.flatten(1).T for level in levels])  # (h * w, ...)
         values = (reading.tier_logits.softmax(-1), reading.type_logits.sigmoid(), reading.severities)

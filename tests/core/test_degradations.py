@@ -270,3 +270,17 @@ def test_mistakes_are_named(change: dict[str, object], error: type[Exception], w
     arguments = {"image": np.zeros((8, 8), np.uint8), "type": "noise", **change}
     with pytest.raises(error, match=words):
         degrade(**arguments)
+
+
+def test_what_is_near_shows_less_haze_and_other_damage_is_the_same_everywhere() -> None:
+    x, told = picture(), vector(3, haze=0.3, noise=0.4)
+    mixture = draw(x, "haze", "noise")
+    left, right, whole = (mixture.shown(x, told, part) for part in (slice(0, 32), slice(32, 64), slice(None)))
+    haze, noise = TYPES.index("haze"), TYPES.index("noise")
+    assert (left[:, noise] == 0.4).all()
+    assert (left[:, haze] - right[:, haze]).abs().max() > 0.02
+    torch.testing.assert_close(whole[:, haze], (left[:, haze] + right[:, haze]) / 2)
+    depth = mixture.parts["haze"][1].relief(x)
+    torch.testing.assert_close(whole[:, haze], 0.3 * depth.mean((1, 2, 3)))
+    assert mixture.shown(x, vector(3, haze=1.0)).max() <= 1
+    assert not mixture.shown(x, vector(3)).any()

@@ -26,7 +26,7 @@ from perceive_ir.networks import (
 from perceive_ir.networks.compact import ResidualBlock
 from perceive_ir.networks.guidance import fit
 from perceive_ir.networks.restormer import GDFN, MDTA, EnhancedBlock, TransformerBlock
-from perceive_ir.networks.tower import TowerConfig
+from perceive_ir.networks.tower import TowerConfig, grid_maps, grid_strength
 
 BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
@@ -470,6 +470,50 @@ def test_a_window_as_large_as_the_picture_is_the_picture():
     torch.testing.assert_close(pool_windows(maps, 8, 4)[:, :, 0, 0], pool(maps), rtol=1e-4, atol=1e-4)
     assert pool_windows(maps, 4, 2).shape == (2, 6, 3, 3)
     torch.testing.assert_close(pool_windows(maps, 4, 2)[..., 1, 2], pool(maps[:, :, 2:6, 4:8]), rtol=1e-4, atol=1e-4)
+
+
+# ---- the block grid
+
+
+def blocky(strength: float, top: int = 0, left: int = 0) -> Tensor:
+    """Return noise (1, 3, 64, 96) whose blocks of 8 x 8 differ in brightness."""
+    random = torch.Generator().manual_seed(1)
+    blocks = torch.rand(1, 1, 10, 14, generator=random).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    noise = 0.1 * torch.rand(1, 3, 64, 96, generator=random)
+    return 0.3 + noise + strength * blocks[..., top : top + 64, left : left + 96]
+
+
+def grid_of(image: Tensor) -> Tensor:
+    return grid_strength(grid_maps(image).mean(dim=(2, 3)))[0]
+
+
+def test_a_block_grid_stands_out_wherever_it_lies():
+    plain, weak, strong = (grid_of(blocky(s))[[0, 3]] for s in (0.0, 0.1, 0.4))
+    assert (weak > plain + 0.3).all()
+    assert (strong > weak + 0.3).all()
+    for moved in (blocky(0.4, top=3), blocky(0.4, left=5), blocky(0.4, top=7, left=7)):
+        torch.testing.assert_close(grid_of(moved)[[0, 3]], strong, atol=0.3, rtol=0)
+
+
+def test_rows_and_columns_of_a_grid_are_told_apart():
+    stripes = blocky(0.4).mean(dim=2, keepdim=True).expand(1, 3, 64, 96)
+    columns, rows = grid_of(stripes)[[0, 3]]
+    assert columns > 1
+    assert rows == 0
+    torch.testing.assert_close(grid_of(stripes.mT), grid_of(stripes)[[3, 4, 5, 0, 1, 2]])
+
+
+def test_semantics_of_windows_are_those_of_the_crops_they_cover():
+    torch.manual_seed(0)
+    perceiver = Perceiver(TowerConfig(widths=(4, 4, 8, 8), grid=True)).eval()
+    image = blocky(0.4).repeat(1, 1, 4, 3)
+    image[..., 128:, :] = picture(1, 128, 288)
+    windows = perceiver.semantics_of_windows(image, 64, 64, 32)
+    assert [w.shape for w in windows] == [(1, n, 3, 4) for n in perceiver.config.semantics]
+    upper, lower = (perceiver.semantics(image[..., y : y + 64, 96:160])[-1] for y in (64, 128))
+    torch.testing.assert_close(windows[-1][..., 0, 1], upper, atol=0.1, rtol=0.2)  # a crop has borders of its own
+    torch.testing.assert_close(windows[-1][..., 2, 1], lower, atol=0.1, rtol=0.2)
+    assert (upper - lower).abs().max() > 1
 
 
 # ---- configs

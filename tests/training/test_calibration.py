@@ -17,6 +17,7 @@ from perceive_ir_training.data import Picture, Pictures
 GROUPS = ("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight")
 TINY = SystemConfig(
     groups=GROUPS,
+    semantics=False,
     sizes={"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)},
     tower={"widths": (4, 4, 8, 8)},
 )
@@ -114,13 +115,22 @@ def test_joined_weights_hold_each_part_from_where_it_was_named(tmp_path):
         assert torch.equal(value, parts[origin][name]), name
 
 
+def test_a_perceiver_may_have_other_sizes(tmp_path):
+    base = save(tmp_path / "0.safetensors", 0)
+    wide = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={"widths": (4, 4, 8, 16), "grid": True}))
+    join(base, tmp_path / "joined.safetensors", wide)
+    joined, _ = load_system(tmp_path / "joined.safetensors")
+    assert joined.config.tower_config() == load_system(wide)[0].config.tower_config()
+    assert torch.equal(joined.perceiver.cfe.enter.weight, load_system(wide)[0].perceiver.cfe.enter.weight)
+
+
 def test_parts_that_do_not_fit_are_refused(tmp_path):
     base, out = save(tmp_path / "0.safetensors", 0), tmp_path / "joined.safetensors"
-    wide = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={"widths": (4, 4, 8, 16)}))
+    guided = save(tmp_path / "1.safetensors", 1, replace(TINY, semantics=True))
     alone = save(tmp_path / "2.safetensors", 2, replace(TINY, groups=("+".join(TYPES),)))
     large = save(tmp_path / "3.safetensors", 3, replace(TINY, sizes={**TINY.sizes, "widths": (8, 16, 16)}))
-    with pytest.raises(ValueError, match="a perceiver of other sizes"):
-        join(base, out, wide)
+    with pytest.raises(ValueError, match=r"train these with model\.semantics = false"):
+        join(guided, out, base)
     with pytest.raises(ValueError, match="expected GROUP=WEIGHTS with a group out of noise"):
         join(base, out, None, ["noise=x"])
     with pytest.raises(ValueError, match="name other weights"):

@@ -17,7 +17,7 @@ from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_confi
 from perceive_ir_training.config import LossConfig, PerceiverConfig, PromptsConfig, parse, shipped_names
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.data import HELD_BACK, crop, is_held_back, load_pictures, read_picture, vary_tones
-from perceive_ir_training.loop import learning_rate, update_average
+from perceive_ir_training.loop import learning_rate, load_start, update_average
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
 from perceive_ir_training.stages import perceiver_pictures
@@ -104,6 +104,23 @@ def test_only_the_half_that_is_trained_changes(pictures_folder, tmp_path, stage)
         if tensor.is_floating_point() and not torch.equal(tensor, after.state_dict()[name])
     }
     assert changed == {stage}
+
+
+def test_a_perceiver_that_gains_the_grid_reads_at_first_what_it_read(pictures_folder, tmp_path):
+    unguided = replace(TINY, model=replace(TINY.model, semantics=False))
+    run("perceiver", pictures_folder, tmp_path, unguided)
+    path = tmp_path / "weights.safetensors"
+    gridded = replace(unguided, model=replace(unguided.model, tower={**TINY.model.tower, "grid": True}))
+    before, after = load_system(path)[0].perceiver, load_start(path, gridded).eval().perceiver
+    x = torch.rand(2, 3, 48, 64)
+    assert after.semantics(x)[-1].shape == (2, 6)
+    for name in ("type_logits", "severities", "tier_logits"):
+        torch.testing.assert_close(getattr(after(x), name), getattr(before(x), name))
+    path = tmp_path / "second"
+    run("perceiver", pictures_folder, path, gridded, init_from=tmp_path / "weights.safetensors")
+    assert load_system(path / "weights.safetensors")[0].perceiver.cfe.enter.weight[:, -6:].any()
+    with pytest.raises(WeightsError, match="make them the same"):
+        load_start(path / "weights.safetensors", unguided)
 
 
 def test_a_run_may_start_from_weights_of_its_own_kind_only(pictures_folder, tmp_path):

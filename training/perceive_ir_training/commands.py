@@ -91,7 +91,7 @@ def join(
 
     system, card = load_system(base)
     if perceiver is not None:
-        take_perceiver(system, perceiver)
+        system = take_perceiver(system, perceiver)
     for wish in member or []:
         take_member(system, wish)
     save_system(output, system, card, half=False)

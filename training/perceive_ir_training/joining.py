@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from torch import nn
@@ -10,11 +11,17 @@ from perceive_ir._weights import load_system
 from perceive_ir.networks import Specialists, System
 
 
-def take_perceiver(system: System, path: str | Path) -> None:
-    """Take the perceiver of other weights."""
+def take_perceiver(system: System, path: str | Path) -> System:
+    """Return the system with the perceiver of other weights, whatever its sizes."""
     other = load_system(path)[0]
-    refuse_unlike(path, "a perceiver", other.config.tower_config(), system.config.tower_config())
-    system.perceiver.load_state_dict(other.perceiver.state_dict())
+    if system.config.semantics:
+        raise ValueError(
+            "cannot change a perceiver whose features guide the restorers; train these with model.semantics = false"
+        )
+    joined = System(replace(system.config, tower=asdict(other.config.tower_config())))
+    joined.restorer.load_state_dict(system.restorer.state_dict())
+    joined.perceiver.load_state_dict(other.perceiver.state_dict())
+    return joined
 
 
 def take_member(system: System, wish: str) -> None:
@@ -28,7 +35,9 @@ def take_member(system: System, wish: str) -> None:
         raise ValueError(
             f"{path} has no restorer of {group}, but of {', '.join(other.config.groups)}; name other weights"
         )
-    refuse_unlike(path, "restorers", other.config.backbone_config(), system.config.backbone_config())
+    there, wanted = other.config.backbone_config(), system.config.backbone_config()
+    if there != wanted:
+        raise ValueError(f"{path} has restorers of other sizes ({there}, not {wanted}); train with one configuration")
     source, target = (part_of(s, s.config.groups.index(group)) for s in (other, system))
     target.load_state_dict(source.state_dict())
 
@@ -37,9 +46,3 @@ def part_of(system: System, number: int) -> nn.Module:
     """Return the restorer of a group."""
     restorer = system.restorer
     return restorer.members[number] if isinstance(restorer, Specialists) else restorer
-
-
-def refuse_unlike(path: str | Path, what: str, there: object, wanted: object) -> None:
-    """Refuse networks of other sizes."""
-    if there != wanted:
-        raise ValueError(f"{path} has {what} of other sizes ({there}, not {wanted}); train with one configuration")

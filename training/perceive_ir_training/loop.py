@@ -228,19 +228,32 @@ def start(plan: Plan, run: Path, stage: str, *, fresh: bool) -> tuple[System, Te
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
-    """Read the weights of a file; its networks must have the sizes of the configuration."""
+    """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid."""
     found, _ = load_system(path)
+    there, tower = found.config.tower_config(), config.model.tower_config()
+    if tower.grid and not config.model.semantics:
+        there = replace(there, grid=True)
     pairs = (
         (found.config.backbone_config(), config.model.backbone_config()),
-        (found.config.tower_config(), config.model.tower_config()),
+        (there, tower),
         (found.config.groups, config.model.groups),
     )
-    for there, wanted in pairs:
-        if there != wanted:
-            raise WeightsError(f"{path} holds {there}, the configuration expects {wanted}; make them the same")
+    for held, wanted in pairs:
+        if held != wanted:
+            raise WeightsError(f"{path} holds {held}, the configuration expects {wanted}; make them the same")
     system = System(config.model)
-    system.load_state_dict(found.state_dict())
+    fresh = system.state_dict()
+    system.load_state_dict({name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items()})
     return system
+
+
+def widened(tensor: Tensor, fresh: Tensor) -> Tensor:
+    """Make room for features that were not there: a readout ignores them at first, their statistics are new."""
+    if tensor.shape == fresh.shape:
+        return tensor
+    wide = fresh.clone() if fresh.dim() == 1 else torch.zeros_like(fresh)
+    wide[..., : tensor.shape[-1]] = tensor
+    return wide
 
 
 def text_beside(path: Path) -> TextTower | None:

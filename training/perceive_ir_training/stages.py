@@ -6,7 +6,7 @@ and the number of the step alone, so that a training can be resumed exactly.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -21,7 +21,7 @@ from perceive_ir.networks import Signals, System
 from perceive_ir_training.captions import captions_of, describe_same
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
-from perceive_ir_training.data import Pictures, vary_tones
+from perceive_ir_training.data import Crops, Pictures, vary_tones
 from perceive_ir_training.language import TextTower, clip_loss
 from perceive_ir_training.losses import balanced_l1, clip_aware, perceiver_loss
 from perceive_ir_training.perceptual import (
@@ -163,20 +163,30 @@ def perceiver_pictures(
     wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural)
     wide = replace(wide, pixels=wide.pixels[:, :, :size])
     little = thumbnails.draw(small, size, mix.microscopy, random)
-    rows = []
-    for drawn in (wide, little):
-        group = vary_tones(drawn, settings.tones, random)
-        severities = draw_severities(group.microscopy, mix, random)
-        scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
-        severities *= scale.astype(np.float32)
-        true = torch.from_numpy(severities).to(device)
-        mixture = draw_mixture(group, severities, random).to(device)
-        rows.append((mixture.apply(group.pixels.to(device), true), true))
-    (damaged, wide_true), (shrunk, little_true) = rows
+    damaged, true = damage_whole(wide, config, random, device, halves(size))
+    shrunk, small_true = damage_whole(little, config, random, device, (slice(None),))
     crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
-    images = torch.cat([crops, shrunk])
-    true = torch.cat([wide_true.repeat_interleave(2, dim=0), little_true])
-    return images, true, torch.arange(len(images), device=device) >= len(crops)
+    images, severities = torch.cat([crops, shrunk]), torch.cat([true, small_true])
+    return images, severities, torch.arange(len(images), device=device) >= len(crops)
+
+
+def halves(size: int) -> tuple[slice, slice]:
+    """Return the columns of two crops side by side."""
+    return slice(0, size), slice(size, 2 * size)
+
+
+def damage_whole(
+    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[slice]
+) -> tuple[Tensor, Tensor]:
+    """Damage pictures, many slightly or not at all; return them, and the severities that each of their parts shows."""
+    group = vary_tones(drawn, config.perceiver.tones, random)
+    severities = draw_severities(group.microscopy, config.mix, random)
+    scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
+    severities *= scale.astype(np.float32)
+    true, clean = torch.from_numpy(severities).to(device), group.pixels.to(device)
+    mixture = draw_mixture(group, severities, random).to(device)
+    shown = [mixture.shown(clean, true, part) for part in parts]
+    return mixture.apply(clean, true), torch.stack(shown, dim=1).flatten(0, 1)
 
 
 # ---- stage 1

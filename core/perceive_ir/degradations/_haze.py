@@ -59,8 +59,12 @@ class Haze(Part):
         return cls(standardise(geometry), colour, draw.vary(0, 0, 0.7, 1, 1, 1), contrast, airlight, density)
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        t: Tensor = torch.exp(-OPTICAL_DEPTH * severity * self.density * self.depth(x))
+        t: Tensor = torch.exp(-OPTICAL_DEPTH * severity * self.relief(x))
         return x * t + self.airlight * (1 - t)
+
+    def relief(self, x: Tensor) -> Tensor:
+        """Return density times depth (n, 1, H, W)."""
+        return self.density * self.depth(x)
 
     def depth(self, x: Tensor) -> Tensor:
         """Return the depth (n, 1, H, W) of a clean picture, positive, of mean 1."""

@@ -125,6 +125,16 @@ class Mixture:
             y[rows] = done.clamp_(0, 1) if quantise else done
         return self._finish(x, y, s, quantise)
 
+    @torch.no_grad()
+    def shown(self, x: Tensor, severities: Tensor, columns: slice = slice(None)) -> Tensor:
+        """Return the severities (B, 8) that some columns of clean pictures show: near things show less haze."""
+        s = severities.to(x.device, x.dtype).clone()
+        for name, (rows, part) in self.parts.items():
+            relief = part.relief(x[rows])
+            relief = relief[..., columns] if relief.shape[-1] > 1 else relief
+            s[rows, TYPES.index(name)] *= relief.mean((1, 2, 3))
+        return s.clamp(max=1)
+
     def _columns(self, severities: Tensor) -> Tensor:
         """Return the severities as (B, 8, 1, 1) or (B, 8, H, W), checked."""
         batch, _, height, width = self.shape

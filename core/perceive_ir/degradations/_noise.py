@@ -14,7 +14,7 @@ from perceive_ir.degradations._part import Draw, Part
 SIGMA = 55 / 255
 """Standard deviation at severity 1, where full scale is 1."""
 
-SOFT = 5
+SOFT = 8
 """Pixels to each side that soft noise is smoothed over."""
 
 
@@ -40,9 +40,9 @@ class Noise(Part):
         kind = draw.uniform(0, 1) if draw.varied else draw.uniform(0, 0)
         field = draw.normal(3, draw.height, draw.width)
         equal = draw.grey | ((kind > 0.45) & (kind < 0.50))
-        rows = torch.nonzero((kind > 0.50) & (kind < 0.72)).flatten()
+        rows = torch.nonzero((kind > 0.50) & (kind < 0.80)).flatten()
         if len(rows):
-            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.2)[rows], draw.uniform(0.4, 2.2)[rows])
+            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.2)[rows], draw.uniform(0.4, 3.5)[rows])
         shot = draw.vary(0, 0.3, 1.0) * (((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1))
         field = torch.where(equal[:, None, None, None], field[:, :1], field)
         return cls(field, shot[:, None, None, None], kind > 0.95)

@@ -72,6 +72,13 @@ class Part(ABC):
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
         """Damage ``x`` (n, 3, H, W) with a severity (n, 1, 1, 1) or (n, 1, H, W) in [0, 1]."""
 
+    def relief(self, x: Tensor) -> Tensor:
+        """Return how strong the damage is in each place of ``x``, where 1 is what the severity says.
+
+        (n, 1, H, W), or (n, 1, 1, 1) where it is the same everywhere.
+        """
+        return torch.ones(len(x), 1, 1, 1, device=x.device)
+
     def select(self, rows: Tensor) -> Self:
         """Return the part of some of the pictures."""
         return self._each(lambda tensor: tensor[rows])

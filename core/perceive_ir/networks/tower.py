@@ -15,6 +15,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+BLOCK = 8
+"""Side of a block of JPEG."""
+GRID = 6
+"""How many numbers say how much the block grid stands out."""
+
 
 @dataclass(frozen=True)
 class TowerConfig:
@@ -26,11 +31,13 @@ class TowerConfig:
     contrast: int = 128
     types: int = 8
     tiers: int = 3
+    grid: bool = False
+    """Whether the block grid of JPEG is measured beside the tower, which cannot see where jumps stand in line."""
 
     @property
     def semantics(self) -> tuple[int, ...]:
-        """Sizes of the pooled feature vectors F_l: mean and spread of every channel."""
-        return tuple(2 * w for w in self.widths)
+        """Sizes of the pooled feature vectors F_l: mean and spread of every channel; last, what the grid measures."""
+        return tuple(2 * w for w in self.widths) + (GRID,) * self.grid
 
 
 @dataclass(frozen=True)
@@ -95,6 +102,36 @@ class Tower(nn.Module):
         return tuple(maps)
 
 
+def grid_maps(image: Tensor) -> Tensor:
+    """Measure jumps in brightness in cells of 8 x 8 pixels: (B, 3, H, W) -> (B, 18, H/8, W/8).
+
+    Across each of the 8 columns and then the 8 rows of a cell: how much larger the jump is than those beside it; then
+    the mean jump across columns and across rows.
+    """
+    grey = image.mean(dim=1)
+    excess, jumps = zip(*(jumps_along_lines(lines) for lines in (grey, grey.mT)), strict=True)
+    columns, rows = (e.unflatten(2, (-1, BLOCK)).unflatten(1, (-1, BLOCK)).mean(dim=2) for e in excess)
+    phases = torch.cat([columns.movedim(-1, 1), rows.movedim(-1, 1).mT], dim=1)
+    return torch.cat([phases, F.avg_pool2d(torch.stack([jumps[0], jumps[1].mT], dim=1), BLOCK)], dim=1)
+
+
+def jumps_along_lines(lines: Tensor) -> tuple[Tensor, Tensor]:
+    """Return (B, H, W): by how much the jump from each pixel to the next is above those beside it, and the jump."""
+    steps = F.pad(lines, (1, 2), mode="replicate").diff(dim=-1).abs()
+    jump = steps[..., 1:-1]
+    return jump - (steps[..., :-2] + steps[..., 2:]) / 2, jump
+
+
+def grid_strength(measured: Tensor) -> Tensor:
+    """Say how much one line in eight stands out: means of `grid_maps` (..., 18) -> (..., 6), wherever the grid lies."""
+    columns, rows, jumps = measured.split([BLOCK, BLOCK, 2], dim=-1)
+    found = []
+    for phases, jump in zip((columns, rows), jumps.split(1, dim=-1), strict=True):
+        ordered = phases.sort(dim=-1, descending=True).values
+        found.append((ordered[..., [0, 1, BLOCK - 1]] - ordered[..., [BLOCK // 2]]) / (jump + 1 / 255))
+    return torch.cat(found, dim=-1)
+
+
 class Encoder(Protocol):
     """A frozen image encoder that guides a restorer: the compact tower, or a large one behind the same interface."""
 
@@ -131,8 +168,25 @@ class Perceiver(nn.Module):
         return F.normalize(embedding, dim=-1) if normalize else embedding
 
     def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return F_1 .. F_4 of whole crops, each (B, 2 W_l)."""
-        return tuple(pool(m) for m in self.tower(image))
+        """Return F_1 .. F_4 of whole crops, each (B, 2 W_l), and what the grid measures (B, 6)."""
+        found = [pool(maps) for maps in self.tower(image)]
+        if self.config.grid:
+            found.append(grid_strength(grid_maps(image).mean(dim=(2, 3))))
+        return tuple(found)
+
+    def semantics_of_windows(self, image: Tensor, margin: int, window: int, stride: int) -> tuple[Tensor, ...]:
+        """Return the same of sliding windows inside a margin, (B, D, rows, columns) each; all sizes in pixels."""
+
+        def pooled(maps: Tensor, scale: int) -> Tensor:
+            edge = margin // scale
+            inner = maps[..., edge : maps.shape[-2] - edge, edge : maps.shape[-1] - edge]
+            return pool_windows(inner, window // scale, stride // scale)
+
+        found = [pooled(maps, 2 ** (level + 1)) for level, maps in enumerate(self.tower(image))]
+        if self.config.grid:
+            means = pooled(grid_maps(image), BLOCK)[:, : 2 * BLOCK + 2]
+            found.append(grid_strength(means.movedim(1, -1)).movedim(-1, 1))
+        return tuple(found)
 
     def join(self, semantics: Sequence[Tensor]) -> Tensor:
         """Concatenate and normalise F_1 .. F_4 for the readouts."""
