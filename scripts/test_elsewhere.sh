@@ -39,4 +39,18 @@ case $found in
         exit 1
         ;;
 esac
-scripts/with_screen.sh "$python" -m pytest tests/napari_perceive_ir "$@"
+
+# A process for each file: PySide6 gives back None more often than it takes it, and Python 3.11 dies of that in the end.
+failed=()
+for file in tests/napari_perceive_ir/test_*.py; do
+    code=0
+    scripts/with_screen.sh "$python" -m pytest --quiet "$file" "$@" || code=$?
+    case $code in
+        0 | 5) ;; # 5: every test of the file is left out
+        *) failed+=("$file") ;;
+    esac
+done
+if ((${#failed[@]})); then
+    echo "failed with $found: ${failed[*]}" >&2
+    exit 1
+fi
