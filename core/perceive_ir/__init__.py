@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         PerceiveIRError,
         WeightsError,
     )
+    from perceive_ir._lazy import restore_lazy
     from perceive_ir._perception import Perception, QualityMap
     from perceive_ir._recipe import Recipe
     from perceive_ir._result import Result, Step
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
+    "restore_lazy": "_lazy",
     "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
     "NotEnoughMemoryError": "_errors", "PerceiveIRError": "_errors", "WeightsError": "_errors",
     "Perception": "_perception", "QualityMap": "_perception",
@@ -33,7 +35,7 @@ _PLACES = {
 __all__ = [
     "TASKS", "TIERS", "TYPES", "FolderError", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError",
     "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available",
-    "degrade", "load", "restore",
+    "degrade", "load", "restore", "restore_lazy",
 ]  # fmt: skip
 
 

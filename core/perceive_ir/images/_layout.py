@@ -58,7 +58,7 @@ class Layout:
     @property
     def stack_shape(self) -> tuple[int, ...]:
         """The lengths of the axes that count planes."""
-        return tuple(self.shape[n] for n in self._stack_axes)
+        return tuple(self.shape[n] for n in self.stack_axes)
 
     @property
     def plane_count(self) -> int:
@@ -72,7 +72,7 @@ class Layout:
     def plane(self, number: int) -> Plane:
         """Return the plane with this number, counted in C order over the stack axes."""
         index: list[int | slice] = [slice(None)] * len(self.shape)
-        for axis in reversed(self._stack_axes):
+        for axis in reversed(self.stack_axes):
             number, index[axis] = divmod(number, self.shape[axis])
         return Plane(tuple(index), self.axes.index("Y"), self.axes.index("X"))
 
@@ -83,14 +83,22 @@ class Layout:
     def first_planes(self, count: int) -> tuple[slice, ...] | None:
         """Return where the first ``count`` planes lie, cut down to whole entries of the first axis that is long."""
         index = [slice(None)] * len(self.shape)
-        for axis in self._stack_axes:
+        for axis in self.stack_axes:
             if self.shape[axis] > 1:
                 index[axis] = slice(0, count * self.shape[axis] // self.plane_count)
                 return tuple(index) if index[axis].stop else None
         return None
 
+    def number_of(self, place: Sequence[int]) -> int:
+        """Return the number of the plane at a place of the stack axes."""
+        number = 0
+        for entry, length in zip(place, self.stack_shape, strict=True):
+            number = number * length + entry
+        return number
+
     @property
-    def _stack_axes(self) -> tuple[int, ...]:
+    def stack_axes(self) -> tuple[int, ...]:
+        """Which axes count planes."""
         end = len(self.axes) - self.colour
         return tuple(n for n, letter in enumerate(self.axes[:end]) if letter not in "YX")
 
