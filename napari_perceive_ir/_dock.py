@@ -1,9 +1,10 @@
 """The Restore dock: the recipe's controls over a run in the background; what is decided is decided elsewhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
+from numpy.typing import NDArray
 from qtpy.QtGui import QShowEvent
 from qtpy.QtWidgets import QLabel
 
@@ -18,6 +19,7 @@ from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._preview_row import PreviewRow
+from napari_perceive_ir._pyramid import coarser
 from napari_perceive_ir._reapply import recipe_of
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
@@ -97,7 +99,7 @@ class RestoreDock(LayerDock):
         kept, targets = self._step.finished() if wanted else None, list(self._targets)
         super().give_up()
         if kept is not None:
-            layer = self._add(kept, targets[0])
+            layer = self._add(kept, targets[0], coarser(kept.image, targets[0].plan.levels))
             layer.name += " (stopped)"
             self.say(f"Cancelled: “{layer.name}” holds the finished planes.")
 
@@ -155,7 +157,7 @@ class RestoreDock(LayerDock):
             self._see(event, target)
         elif isinstance(event, Finished):
             self._targets.remove(target)
-            layer = self._add(event.result, target)
+            layer = self._add(event.result, target, event.coarser)
             added = f"“{layer.name}”" if self._count == 1 else f"{self._count - len(self._targets)} layers"
             self.say(f"Added {added} after {self.seconds():.1f} s.")
 
@@ -166,8 +168,8 @@ class RestoreDock(LayerDock):
         self.bars.show_types(seen_types(event.perception))
         self.controls.show_seen(shown_severity(target.plan.recipe, event.perception))
 
-    def _add(self, result: "Result", target: Target) -> Image:
-        layer = add_result(self._viewer, target.source, target.plan, result)
+    def _add(self, result: "Result", target: Target, levels: Sequence[NDArray[Any]]) -> Image:
+        layer = add_result(self._viewer, target.source, target.plan, result, levels)
         if self._count == 1:
             self.live.keep(Shown(target.source, layer, result))
         assert self.compare is not None

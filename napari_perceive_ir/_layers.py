@@ -9,6 +9,7 @@ from napari_perceive_ir._bounds import region_on
 from napari_perceive_ir._labels import labels_on
 from napari_perceive_ir._part import about_part, part_of
 from napari_perceive_ir._placement import cell_placement, level0, placement
+from napari_perceive_ir._pyramid import shapes_of
 from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
 from napari_perceive_ir._statistics import tier_features
 from napari_perceive_ir._words import result_name
@@ -63,8 +64,8 @@ def restore_layer(
     """
     source = find_image(viewer, layer)
     plan = plan_run(source, make_recipe(**recipe_fields), labels, region=region)
-    result = next(event.result for event in restoring(plan) if isinstance(event, Finished))
-    return add_result(viewer, source, plan, result)
+    finished = next(event for event in restoring(plan) if isinstance(event, Finished))
+    return add_result(viewer, source, plan, finished.result, finished.coarser)
 
 
 def map_layer(
@@ -127,7 +128,7 @@ def plan_run(
     part = part_of(source, axes, point, region_on(region, source, axes))
     place = placement(source, part)
     marks = labels_on(labels, source, axes, part) if isinstance(labels, Labels) else labels
-    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part)
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part, shapes_of(source))
 
 
 def replaced(source: Image, plan: RunPlan) -> bool:
@@ -135,23 +136,26 @@ def replaced(source: Image, plan: RunPlan) -> bool:
     return level0(source) is not plan.array
 
 
-def add_result(viewer: Any, source: Image, plan: RunPlan, result: Result) -> Image:
-    """Add a restored picture exactly on its source, with the same look."""
+def add_result(
+    viewer: Any, source: Image, plan: RunPlan, result: Result, coarser: Sequence[NDArray[Any]] = ()
+) -> Image:
+    """Add a restored picture, with its coarser levels if there are any, exactly on its source, with the same look."""
     from napari.layers import Image
 
     name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words}" if plan.part else "")
     metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
     place = plan.place if replaced(source, plan) else placement(source, plan.part)
-    layer = Image(result.image, name=name, metadata=metadata, **place)
+    look = {**place, "multiscale": bool(coarser)}
+    layer = Image([result.image, *coarser] if coarser else result.image, name=name, metadata=metadata, **look)
     layer.contrast_limits_range = source.contrast_limits_range
     layer.contrast_limits = place["contrast_limits"]
     viewer.add_layer(layer)
     return layer
 
 
-def show_anew(layer: Image, result: Result) -> None:
+def show_anew(layer: Image, result: Result, coarser: Sequence[NDArray[Any]] = ()) -> None:
     """Show a result that was blended anew in its layer."""
-    layer.data = result.image
+    layer.data = [result.image, *coarser] if layer.multiscale else result.image
     layer.metadata = {**layer.metadata, KEY: layer.metadata[KEY] | result.to_dict()}
 
 

@@ -14,6 +14,8 @@ from superqt.utils import QSignalDebouncer
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._layers import show_anew
 from napari_perceive_ir._moving import Moving
+from napari_perceive_ir._placement import level0
+from napari_perceive_ir._pyramid import shapes_of
 from napari_perceive_ir._run import Blended, Event, Failed, blending, same_but_strength, strengths
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ class Shown:
 
     def follows(self, source: Image | None, recipe: Recipe, layers: Any) -> bool:
         """Whether the controls still speak of this result, and its layer is there and still holds it."""
-        there = self.layer in layers and self.layer.data is self.result.image
+        there = self.layer in layers and level0(self.layer) is self.result.image
         return there and source == self.source and same_but_strength(recipe, self.result.recipe)
 
 
@@ -99,7 +101,7 @@ class LiveStrength(QObject):
             self._moving.end()
             return
         self._blended = shown
-        self._job = Job(self, "", blending, shown.result, wanted, visible=False)
+        self._job = Job(self, "", blending, shown.result, wanted, shapes_of(shown.layer), visible=False)
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
         self._job.start()
@@ -107,7 +109,7 @@ class LiveStrength(QObject):
     def _happened(self, event: Event) -> None:
         shown = self._followed()
         if isinstance(event, Blended) and shown is not None and shown is self._blended:
-            show_anew(shown.layer, event.result)
+            show_anew(shown.layer, event.result, event.coarser)
             self._shown = Shown(shown.source, shown.layer, event.result)
         if isinstance(event, Failed):
             self._shown = None

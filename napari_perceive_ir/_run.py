@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from napari_perceive_ir._pyramid import coarser
 from perceive_ir import PerceiveIRError, Recipe
 from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
@@ -42,6 +43,8 @@ class RunPlan:
     labels: Any = None
     part: Part | None = None
     """What of the array is restored; None for all of it."""
+    levels: Sequence[tuple[int, ...]] = ()
+    """The shapes of all levels of a multiscale layer, the array's first."""
 
     def pixels(self) -> Any:
         """Return what is perceived, and restored but for a region of it; of a lazy array it may be read here."""
@@ -85,6 +88,8 @@ class Finished:
     """The picture is restored."""
 
     result: Result
+    coarser: Sequence[NDArray[Any]] = ()
+    """Its other levels, where the layer is multiscale."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,8 @@ class Blended:
     """A result has been blended anew."""
 
     result: Result
+    coarser: Sequence[NDArray[Any]] = ()
+    """Its other levels, where its layer is multiscale."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +168,7 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
                 learn(recipe, perf_counter() - began, step.total * math.prod(step.result.tile))
             yield Progress(sum(tiles[:number]) + step.done, sum(tiles), step.finished)
             if step.result is not None:
-                yield Finished(step.result)
+                yield Finished(step.result, coarser(step.result.image, plan.levels))
 
 
 def tiles_of(restorer: Restorer, plan: RunPlan) -> int:
@@ -185,10 +192,10 @@ def worked_on(restorer: Restorer, plan: RunPlan) -> Layout:
     return parse_layout([len(range(n)[one]) for n, one in zip(layout.shape, part, strict=True)], layout.axes)
 
 
-def blending(result: Result, wanted: Recipe) -> Iterator[Event]:
-    """Blend a result with the strengths of another recipe."""
+def blending(result: Result, wanted: Recipe, levels: Sequence[tuple[int, ...]] = ()) -> Iterator[Event]:
+    """Blend a result, shown in these levels, with the strengths of another recipe."""
     image, recipe = result.at(**strengths(wanted)), make_recipe(result.recipe, **strengths(wanted))
-    yield Blended(replace(result, image=image, recipe=recipe))
+    yield Blended(replace(result, image=image, recipe=recipe), coarser(image, levels))
 
 
 def mapping(plan: RunPlan, window: int = WINDOW, stride: int = STRIDE) -> Iterator[Event]:
