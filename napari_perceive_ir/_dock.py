@@ -28,7 +28,7 @@ from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 
 if TYPE_CHECKING:
-    from perceive_ir import Result
+    from perceive_ir import Perception, Result
 
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
@@ -52,6 +52,7 @@ class RestoreDock(LayerDock):
         self.live.failed.connect(self.tell)
         self.preview = PreviewRow(napari_viewer, self.controls)
         self.preview.failed.connect(self.tell)
+        self.preview.seen.connect(self._previewed)
         self.compare = CompareRow(napari_viewer, self)
         self.seen, self.note = wrapped(), wrapped()
         self.bars = SeenBars()
@@ -165,8 +166,17 @@ class RestoreDock(LayerDock):
         self.say(f"{self._place()}Restoring …")
         words = event.perception.words()
         self._write(self.seen, target, words if self._count > 1 else f"The model sees {words}.")
-        self.bars.show_types(seen_types(event.perception))
-        self.controls.show_seen(shown_severity(target.plan.recipe, event.perception))
+        self._show_seen(event.perception, target.plan.recipe)
+
+    def _previewed(self, event: Seen) -> None:
+        """Say what the model sees for the preview, unless that of a run is said."""
+        if not self.running:
+            show_words(self.seen, f"The model sees {event.perception.words()}.")
+            self._show_seen(event.perception, self.controls.recipe())
+
+    def _show_seen(self, seen: "Perception", recipe: Recipe) -> None:
+        self.bars.show_types(seen_types(seen))
+        self.controls.show_seen(shown_severity(recipe, seen))
 
     def _add(self, result: "Result", target: Target, levels: Sequence[NDArray[Any]]) -> Image:
         layer = add_result(self._viewer, target.source, target.plan, result, levels)

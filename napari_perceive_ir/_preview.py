@@ -7,7 +7,8 @@ that panning restores only what comes into sight, and another strength restores 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
 
     from perceive_ir import Perception, QualityMap
     from perceive_ir._part import Part, Whole
@@ -38,6 +39,8 @@ MOST_CELLS = 2 * MOST_PIXELS // CELL**2
 Box = tuple[slice, slice]
 """Rows and columns."""
 Cell = tuple[int, int]
+Key = tuple[str, int]
+"""What a restored cell depends on, but for the pixels."""
 
 
 class NotPreviewed(Exception):
@@ -87,34 +90,34 @@ class Known:
         self.perception: Perception | None = None
         self.maps: dict[int, QualityMap] = {}
         self._looked = looked_with(plan.recipe)
-        self._patches: dict[tuple[str, int, Cell], Patch] = {}
+        self._patches: dict[tuple[Key, int, Cell], Patch] = {}
 
     def fits(self, plan: RunPlan) -> bool:
         """Whether a run looks at the same pixels in the same way."""
         same = plan.array is self.array and plan.part == self.part
         return same and looked_with(plan.recipe) == self._looked
 
-    def patch(self, key: str, number: int, cell: Cell) -> Patch | None:
+    def patch(self, key: Key, number: int, cell: Cell) -> Patch | None:
         """Return the restored patch of a plane that holds a cell."""
         return self._patches.get((key, number, cell))
 
-    def keep(self, key: str, number: int, cells: Sequence[Cell], patch: Patch) -> None:
+    def keep(self, keys: Mapping[Cell, Key], number: int, cells: Sequence[Cell], patch: Patch) -> None:
         """Keep a patch, and forget the oldest ones."""
         for cell in cells:
-            self._patches[key, number, cell] = patch
+            self._patches[keys[cell], number, cell] = patch
         for old in list(self._patches)[:-MOST_CELLS]:
             del self._patches[old]
 
 
-def plan_preview(viewer: Any, layer: Image | None, recipe: Recipe, point: Sequence[float] | None = None) -> PreviewPlan:
+def plan_preview(
+    viewer: Any, layer: Image | None, recipe: Recipe, point: Sequence[float] | None = None, labels: Labels | None = None
+) -> PreviewPlan:
     """Find out what to preview, or raise NotPreviewed; with a point, its plane is looked at alone."""
     if layer is None:
         raise NotPreviewed("There is no picture to preview.")
-    if recipe.handling == "painted":
-        raise NotPreviewed("Painted labels have no preview: press Run to see what they ask for.")
     if viewer.dims.ndisplay != 2:
         raise NotPreviewed("There is a preview in the 2D view only.")
-    run = plan_run(layer, recipe, point=point)
+    run = plan_run(layer, recipe, labels, point)
     seen = visible_box(viewer, layer, run.recipe.axes)
     if seen is None:
         raise NotPreviewed("The preview shows planes of Y and X: turn the axes back to see it.")
@@ -175,8 +178,9 @@ def patched(
 ) -> Iterator[tuple[str, int, int]]:
     """Paste patches into pixels, first all that are known, then one by one: yields a note, cells done and cells."""
     recipe, size = whole.recipe, (whole.layout.height, whole.layout.width)
-    key, cells = restored_with(recipe), cells_in(plan.box)
-    patches = {cell: known.patch(key, number, cell) for cell in cells}
+    cells = cells_in(plan.box)
+    keys = {cell: (restored_with(recipe), painted_around(whole, number, box_of([cell], size))) for cell in cells}
+    patches = {cell: known.patch(keys[cell], number, cell) for cell in cells}
     for patch in dict.fromkeys(p for p in patches.values() if p is not None):
         patch.paste(pixels, plan.box, recipe)
     missing = [cell for cell in cells if patches[cell] is None]
@@ -187,10 +191,19 @@ def patched(
     for lump in lumps(missing, plan.box):
         box = box_of(lump, size)
         patch = Patch(box, whole.restore(number, box, known.maps.get(number)))
-        known.keep(key, number, lump, patch)
+        known.keep(keys, number, lump, patch)
         patch.paste(pixels, plan.box, recipe)
         done |= set(lump)
         yield patch.part.result.note, len(done), len(cells)
+
+
+def painted_around(whole: Whole, number: int, box: Box) -> int:
+    """Return a number that is another one when other labels are painted where a part of a plane looks."""
+    from perceive_ir._guide import plane_of
+
+    if whole.labels is None:
+        return 0
+    return zlib.crc32(plane_of(whole.labels, whole.layout, number)[whole.around(box)].tobytes())
 
 
 def cells_in(box: Box) -> list[Cell]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from napari.layers import Image
+from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
@@ -14,6 +14,7 @@ from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._overlay import Overlay
 from napari_perceive_ir._preview import MOST_PIXELS, Known, NotPreviewed, PreviewPlan, plan_preview, previewing
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Previewed, Progress, Ready, Seen
+from napari_perceive_ir._words import sentence
 
 if TYPE_CHECKING:
     from napari_perceive_ir._controls import RecipeControls
@@ -49,7 +50,10 @@ class PreviewRow(QWidget):
         self._watched: Image | None = None
         self._known: dict[Image, Known] = {}
         self.box = QCheckBox("&Preview")
-        self.box.setToolTip("Restore what the canvas shows, as you pan, zoom and move the controls.")
+        self.box.setToolTip(
+            "Restore what the canvas shows, as you pan, zoom, paint and move the controls. It is in a layer of its own "
+            "that goes away when this is switched off: do that before you save all layers."
+        )
         self.status = wrapped()
         self.setFocusProxy(self.box)
         self._pause = QTimer(self)
@@ -112,7 +116,8 @@ class PreviewRow(QWidget):
         layer = self._controls.layer.value
         self._watch(layer)
         try:
-            plan = self._plan = plan_preview(self._viewer, layer, self._recipe(layer), self._controls.pictures.point)
+            recipe, point = self._recipe(layer), self._controls.pictures.point
+            plan = self._plan = plan_preview(self._viewer, layer, recipe, point, self._labels(recipe))
         except (NotPreviewed, *MISTAKES) as error:
             self._clear()
             self._refuse(error)
@@ -131,6 +136,13 @@ class PreviewRow(QWidget):
     def _recipe(self, layer: Image | None) -> Recipe:
         recipe = self._controls.recipe()
         return recipe if layer is None else self._controls.pictures.recipe_of(layer, recipe)
+
+    def _labels(self, recipe: Recipe) -> Labels | None:
+        """Return the painted labels that count, or say that there are none yet."""
+        try:
+            return self._controls.painted.chosen() if recipe.handling == "painted" else None
+        except ValueError as error:
+            raise NotPreviewed(sentence(str(error))) from None
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Ready):

@@ -8,6 +8,7 @@ from qtpy.QtCore import QEvent, QObject, Qt, Signal  # type: ignore[attr-defined
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import QHBoxLayout, QSlider, QWidget
 from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_perceive_ir._compute import ComputePart
 from napari_perceive_ir._forms import add_row, bare_form, show_row
@@ -78,7 +79,8 @@ class RecipeForm(QWidget):
         """Show the severity that the model saw; the slider starts from there when it takes over."""
         self.automatic.text = "Auto" if severity is None else f"Auto: {severity:.2f} is seen"
         if severity is not None and self.automatic.value:
-            self.severity.setValue(severity)
+            with signals_blocked(self.severity):  # nothing else is chosen by that
+                self.severity.setValue(severity)
 
     def add_what(self) -> None:
         """Add the rows that say what is to be done."""

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
-from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
-from qtpy.QtWidgets import QStyle
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtWidgets import QListView, QStyle, QWidget
 
 from napari_perceive_ir import _moving
 from napari_perceive_ir._compare import camera_of, grid_of
@@ -19,14 +18,9 @@ from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._run import same_but_strength
 from perceive_ir import Recipe
+from tests.napari_perceive_ir.conftest import LONG, picture
 
-LONG = 120_000
-"""Milliseconds that a busy machine may need."""
 SHAPE = (150, 130)
-
-
-def picture(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
 @pytest.fixture
@@ -35,12 +29,6 @@ def viewer() -> Model:
     viewer.add_image(picture(*SHAPE), name="cells", scale=(0.5, 0.25), rotate=20)
     viewer.fit_to_view()
     return viewer
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
-    yield
-    assert QThreadPool.globalInstance().waitForDone(LONG)
 
 
 def restored(viewer: Any, qtbot: QtBot, **fields: Any) -> tuple[RestoreDock, Any]:
@@ -116,6 +104,32 @@ def test_a_dragged_slider_blends_what_is_seen_and_the_whole_on_release(viewer: M
     qtbot.waitUntil(lambda: cover(viewer) is None, timeout=LONG)
     strength = dock.controls.recipe().strength
     np.testing.assert_allclose(layer.data, source + strength * (full - source), atol=1e-6)
+
+
+def listed(window: QWidget) -> list[str]:
+    """Return the layers in napari's list that a person sees, from the bottom up."""
+    (view,) = [one for one in window.findChildren(QListView) if "Layer" in type(one).__name__]
+    rows = [row for row in reversed(range(view.model().rowCount())) if not view.isRowHidden(row)]
+    return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
+
+
+def test_while_it_is_dragged_no_other_layer_stands_in_the_list(
+    make_napari_viewer_proxy: Callable[..., Any], qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer_proxy()
+    viewer.add_image(picture(*SHAPE), name="cells")
+    dock, layer = restored(viewer, qtbot)
+    viewer.window.add_dock_widget(dock)
+    selected = set(viewer.layers.selection)
+    drag = Drag(qtbot, dock.controls.strength)
+    drag.move(-30)
+    assert cover(viewer) is not None and listed(dock.window()) == ["cells", "cells denoised"]
+    drag.release()
+    blended(qtbot, dock, layer)
+    qtbot.waitUntil(lambda: cover(viewer) is None, timeout=LONG)
+    assert listed(dock.window()) == ["cells", "cells denoised"] and set(viewer.layers.selection) == selected
+    viewer.add_image(picture(9, 9), name="next")
+    assert listed(dock.window()) == ["cells", "cells denoised", "next"]
 
 
 @pytest.mark.parametrize("colour", [False, True])

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
-from numpy.typing import NDArray
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt, QThreadPool
+from qtpy.QtCore import QThreadPool
 
 from napari_perceive_ir import _preview, _preview_row
 from napari_perceive_ir._compare import Swipe, camera_of
@@ -23,15 +22,10 @@ from napari_perceive_ir._preview import CELL, MOST_PIXELS, box_of, cells_in, lum
 from napari_perceive_ir._visible import kept_corners, visible_part
 from perceive_ir import Restorer
 from perceive_ir._part import Whole
+from tests.napari_perceive_ir.conftest import LONG, click, names, picture
 
-LONG = 120_000
-"""Milliseconds that a busy machine may need."""
 SHAPE = (300, 260)
 TOLERANCE = 1 / 512
-
-
-def picture(*shape: int) -> NDArray[np.float32]:
-    return np.random.default_rng(0).random(shape).astype(np.float32)
 
 
 @pytest.fixture
@@ -48,12 +42,6 @@ def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
     viewer = make_napari_viewer_proxy()
     viewer.add_image(picture(*SHAPE), name="cells")
     return viewer
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left(qtbot: QtBot) -> Iterator[None]:
-    yield
-    assert QThreadPool.globalInstance().waitForDone(LONG)
 
 
 @pytest.fixture
@@ -78,10 +66,6 @@ def opened(viewer: Any, qtbot: QtBot, **fields: Any) -> RestoreDock:
     return dock
 
 
-def click(qtbot: QtBot, widget: Any) -> None:
-    qtbot.mouseClick(widget, Qt.MouseButton.LeftButton, pos=QPoint(10, widget.height() // 2))
-
-
 def settled(qtbot: QtBot, dock: RestoreDock) -> None:
     """Wait until the preview shows what is to be seen."""
     row = dock.preview
@@ -100,10 +84,6 @@ def restored(qtbot: QtBot, dock: RestoreDock, viewer: Any) -> Any:
     click(qtbot, dock.run_button)
     qtbot.waitUntil(lambda: not dock.running, timeout=LONG)
     return viewer.layers[-1]
-
-
-def names(viewer: Any) -> list[str]:
-    return [layer.name for layer in viewer.layers]
 
 
 def look_at(viewer: Any, source: Any, centre: tuple[float, ...], zoom: float) -> None:
@@ -487,8 +467,51 @@ print("torch" in sys.modules)"""
     assert done.stdout.strip() == "False"
 
 
-def test_painted_labels_have_no_preview_and_it_is_said(viewer: Model, qtbot: QtBot, notices: list[str]) -> None:
+def painting(viewer: Model, qtbot: QtBot) -> tuple[RestoreDock, Any]:
+    """Choose the handling for painted labels, of which there are none yet."""
+    place = {name: getattr(viewer.layers["cells"], name) for name in ("scale", "translate", "rotate", "units")}
+    labels = viewer.add_labels(np.zeros(SHAPE, int), name="marks", **place)
     dock = opened(viewer, qtbot)
+    dock.controls.layer.value = viewer.layers["cells"]
     dock.controls.handling.value = "painted"
+    return dock, labels
+
+
+def paint(qtbot: QtBot, dock: RestoreDock, labels: Any, *where: slice) -> None:
+    """Paint, and wait until the dock knows."""
+    labels.data[where] = 1
+    labels.refresh()
+    labels.events.set_data()
+    qtbot.waitUntil(lambda: dock.controls.painted.present == (1,), timeout=LONG)
+    qtbot.wait(600)
+
+
+def test_what_is_painted_is_previewed(viewer: Model, qtbot: QtBot, parts: list[Any], notices: list[str]) -> None:
+    dock, labels = painting(viewer, qtbot)
     assert previewed(qtbot, dock) is None
-    assert "have no preview" in dock.preview.status.text() and not notices
+    assert "asks for a task" in dock.preview.status.text() and not notices
+    paint(qtbot, dock, labels, slice(0, 60), slice(0, 60))
+    settled(qtbot, dock)
+    first = len(parts)
+    assert first and dock.preview.status.text().startswith("Previewed")
+    paint(qtbot, dock, labels, slice(0, 70), slice(0, 70))
+    settled(qtbot, dock)
+    assert first < len(parts) < 2 * first  # what is far from the stroke is not restored again
+    shown, source = dock.preview.layer, viewer.layers["cells"]
+    data, place = shown.data.copy(), shown.data_to_world((0, 0))
+    result = restored(qtbot, dock, viewer)
+    first_pixel = np.rint(source.world_to_data(place)).astype(int)
+    box = tuple(slice(n, n + k) for n, k in zip(first_pixel, data.shape, strict=True))
+    assert np.abs(result.data[box] - data).max() <= TOLERANCE
+    assert np.abs(result.data[:60, :60] - source.data[:60, :60]).max() > 0.01
+
+
+def test_what_the_model_sees_for_the_preview_is_said(viewer: Model, qtbot: QtBot, parts: list[Any]) -> None:
+    dock = opened(viewer, qtbot)
+    click(qtbot, dock.controls.automatic.native)
+    assert dock.controls.recipe().severity == "auto" and not dock.bars.isVisible()
+    previewed(qtbot, dock)
+    assert dock.seen.text().startswith("The model sees ") and dock.bars.isVisible()
+    seen = float(dock.controls.automatic.text.removeprefix("Auto: ").removesuffix(" is seen"))
+    assert dock.controls.severity.value() == pytest.approx(seen, abs=0.01)
+    assert len(parts) == len({str(part) for part in parts})  # showing it does not begin the preview anew

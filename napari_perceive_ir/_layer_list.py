@@ -1,0 +1,18 @@
+"""The list of layers in napari's window: a layer that is there for a moment need not stand in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from napari.layers import Layer
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QListView, QWidget
+
+
+def hide_in_list(window: QWidget | None, layer: Layer) -> None:
+    """Hide the row of a layer for as long as it is there, in every list of layers that a window has."""
+    for view in window.findChildren(QListView) if window is not None else ():
+        model: Any = view.model()
+        for row in range(model.rowCount()) if model is not None else ():
+            if model.index(row, 0).data(Qt.ItemDataRole.UserRole) is layer:
+                view.setRowHidden(row, True)
