@@ -25,7 +25,7 @@ class ComputePart(FoldedForm):
     """Something else is chosen, completely."""
 
     def __init__(self) -> None:
-        super().__init__("Compute")
+        super().__init__("Compute", "Where and how the network runs, which is remembered.")
         self.device, self.precision = choice("device"), choice("precision")
         self.device.setEditable(True)  # for names such as cuda:1
         self.memory = memory_box()

@@ -63,6 +63,7 @@ class FileList(QListView):
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumHeight(5 * ICON)
         self.setAccessibleName("Pictures")
+        self.setToolTip("The pictures that are taken and what became of them; a double click previews one.")
         self.doubleClicked.connect(lambda _: self.wanted.emit())
         selection: Any = self.selectionModel()
         selection.selectionChanged.connect(lambda *_: self.chosen_changed.emit())

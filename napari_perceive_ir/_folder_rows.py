@@ -104,7 +104,7 @@ class FolderOptions(FoldedForm):
     """Something else is chosen."""
 
     def __init__(self) -> None:
-        super().__init__("Files")
+        super().__init__("Files", "Which pictures of the folder are taken, and how results are called.")
         start = Batch(Path(), Path())
         self.pattern, self.name = QLineEdit(start.pattern), QLineEdit(start.name)
         self.pattern.setPlaceholderText("all pictures")
@@ -114,7 +114,9 @@ class FolderOptions(FoldedForm):
         self.format.addItems(FORMATS)
         self.format.setToolTip("How the names of results end; same: as their pictures.")
         self.recursive = QCheckBox("Folders inside too")
+        self.recursive.setToolTip("Take the pictures of all folders inside, too; results keep their folders.")
         self.only_low = QCheckBox("Only pictures of low quality")
+        self.only_low.setToolTip("Restore what the model takes for low quality; the rest is skipped and listed.")
         self.force = QCheckBox("Replace other files")
         self.force.setToolTip("Replace files in the folder for the results that are no results; never a picture.")
         for text, widget in (("&Files", self.pattern), ("For&mat", self.format), ("&Name", self.name)):

@@ -47,11 +47,14 @@ class FoldedForm(QCollapsible):
     ----------
     title
         What stands over it.
+    tip
+        What is in it.
     """
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, tip: str) -> None:
         super().__init__()
         self._name = title
+        self.toggleButton().setToolTip(tip)
         self.toggleButton().setIconSize(QSize(0, 0))  # its icons ignore the theme
         self._inside = QWidget()
         self.form = bare_form(self._inside)

@@ -13,6 +13,13 @@ def hide_in_list(window: QWidget | None, layer: Layer) -> None:
     """Hide the row of a layer for as long as it is there, in every list of layers that a window has."""
     for view in window.findChildren(QListView) if window is not None else ():
         model: Any = view.model()
-        for row in range(model.rowCount()) if model is not None else ():
-            if model.index(row, 0).data(Qt.ItemDataRole.UserRole) is layer:
+        if model is None or not isinstance(held(model, 0), Layer):
+            continue  # a list of something else, such as files
+        for row in range(model.rowCount()):
+            if held(model, row) is layer:
                 view.setRowHidden(row, True)
+
+
+def held(model: Any, row: int) -> Any:
+    """Return what stands in a row."""
+    return model.index(row, 0).data(Qt.ItemDataRole.UserRole)

@@ -130,6 +130,7 @@ class Planes(QWidget):
         self.plot = ScorePlot()
         self.worst_button = QPushButton("Go to the worst plane")
         self.worst_button.setToolTip("Show the plane with the lowest mean score of the whole stack.")
+        self.axis.native.setAccessibleName("Score over")
         self._caption = QLabel("Score &over")
         self._caption.setBuddy(self.axis.native)
         row = QHBoxLayout()
@@ -148,4 +149,3 @@ class Planes(QWidget):
             return
         with self.axis.changed.blocked():
             self.axis.choices = axes
-        self.axis.native.setAccessibleName("Score over")

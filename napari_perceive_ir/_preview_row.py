@@ -49,7 +49,7 @@ class PreviewRow(QWidget):
         self._overlay: Overlay | None = None
         self._watched: Image | None = None
         self._known: dict[Image, Known] = {}
-        self.box = QCheckBox("&Preview")
+        self.box = QCheckBox("P&review")
         self.box.setToolTip(
             "Restore what the canvas shows, as you pan, zoom, paint and move the controls. It is in a layer of its own "
             "that goes away when this is switched off: do that before you save all layers."
@@ -95,7 +95,7 @@ class PreviewRow(QWidget):
 
     def _toggle(self, on: bool) -> None:
         if on:
-            self._ask()
+            self._begin()
             return
         self._pause.stop()
         self._cancel()
