@@ -22,6 +22,7 @@ from napari_perceive_ir import restore_layer
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._labels import labels_on, listing
 from napari_perceive_ir._painted import MOST
+from napari_perceive_ir._placement import level0
 from perceive_ir import Recipe
 from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
 
@@ -234,7 +235,7 @@ def clipboard() -> str:
 def result_of(qtbot: QtBot, dock: RestoreDock, viewer: Model) -> NDArray[Any]:
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
-    data: NDArray[Any] = viewer.layers[-1].data
+    data: NDArray[Any] = level0(viewer.layers[-1])
     return data
 
 
