@@ -20,6 +20,7 @@ from napari_perceive_ir._recipe_form import RecipeForm
 from napari_perceive_ir._run import MISTAKES, Failed, Progress
 from napari_perceive_ir._trial import Trial
 from perceive_ir import Recipe
+from perceive_ir._advice import one_line
 from perceive_ir.batch import Batch, Event, report_path
 from perceive_ir.batch import Progress as Count
 
@@ -118,7 +119,7 @@ class BatchDock(JobDock):
         self._going.set()
         self._stop_listing()
         self.list.files.forget_states()
-        self.begin(f"Restoring {batch.source.name}", working, batch, self._going)
+        self.begin(f"Restoring {one_line(batch.source.name)}", working, batch, self._going)
 
     def pause(self) -> None:
         """Wait after the pictures at hand, or go on."""
@@ -263,7 +264,9 @@ class BatchDock(JobDock):
     def _show_about(self) -> None:
         """Say of the chosen picture what its row may be too narrow for."""
         chosen = self.list.chosen
-        show_words(self.about, f"{chosen.name}: {chosen.words}" if chosen is not None and chosen.words else "")
+        show_words(
+            self.about, f"{one_line(chosen.name)}: {chosen.words}" if chosen is not None and chosen.words else ""
+        )
 
     def _stop_listing(self) -> None:
         if self._lister is not None:

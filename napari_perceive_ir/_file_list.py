@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QAbstractItemView, QApplication, QListView, QStyle
 from napari_perceive_ir._background import Job, raise_bug
 from napari_perceive_ir._batch_run import Drawn, drawing
 from perceive_ir import Recipe
+from perceive_ir._advice import one_line
 
 if TYPE_CHECKING:
     from perceive_ir.batch import Entry, Row
@@ -41,7 +42,7 @@ class File:
 
     def text(self) -> str:
         """Say it in two lines."""
-        return f"{self.name}\n{self.state}{f': {self.words}' if self.words else ''}"
+        return f"{one_line(self.name)}\n{self.state}{f': {self.words}' if self.words else ''}"
 
 
 class FileList(QListView):
@@ -135,7 +136,7 @@ class Files(QAbstractListModel):
         if role == roles.DisplayRole:
             return file.text()
         if role == roles.ToolTipRole:
-            return f"{file.source}\n{file.text().partition(chr(10))[2]}"
+            return f"{one_line(file.source)}\n{file.text().partition(chr(10))[2]}"
         if role == roles.DecorationRole:
             return self._warning if file.state == FAILED else self._thumbnails.of(file.source)
         return None

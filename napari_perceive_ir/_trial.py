@@ -13,6 +13,7 @@ from napari_perceive_ir._batch_run import Opened, trying
 from napari_perceive_ir._layers import add_result
 from napari_perceive_ir._run import Failed, Finished, Progress, RunPlan
 from perceive_ir import Recipe
+from perceive_ir._advice import one_line
 
 
 class Trial(QObject):
@@ -48,7 +49,7 @@ class Trial(QObject):
 
     def show(self, name: str, source: Path, recipe: Recipe) -> None:
         """Restore a file in the background."""
-        self._name = name
+        self._name = name = one_line(name)
         self._job = Job(self, f"Previewing {name}", trying, source, recipe)
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)

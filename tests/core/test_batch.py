@@ -7,6 +7,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -98,6 +99,37 @@ def test_unchanged_pictures_are_not_touched_again(batch: Batch, tiny_model: Rest
     assert states(events) == dict.fromkeys(ALL, "done")
     assert events[-1].progress.before == len(ALL)
     assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no such files here")
+def test_what_never_ends_is_refused_and_not_waited_for(batch: Batch, tiny_model: Restorer) -> None:
+    os.mkfifo(batch.source / "pipe.tif")
+    (batch.source / "zero.png").symlink_to("/dev/zero")
+    events = {event.name: event for event in run(batch, tiny_model)}
+    for name in ("pipe.tif", "zero.png"):
+        assert events[name].state == "failed" and "not a regular file" in events[name].words
+    assert {entry.name: state for entry, state in preview(batch, tiny_model)}["pipe.tif"] == "failed"
+
+
+def test_an_input_is_known_by_every_name_it_has(source: Path, tiny_model: Restorer) -> None:
+    output = source.parent / "out"
+    output.mkdir()
+    os.link(source / "1.tif", output / "1.tif")  # as a file system without case shows "1.TIF" under "1.tif"
+    before = (source / "1.tif").read_bytes()
+    events = {event.name: event for event in run(Batch(source, output, DENOISE, force=True), tiny_model)}
+    assert events["1.tif"].state == "failed" and "would replace an input" in events["1.tif"].words
+    assert (output / "1.tif").read_bytes() == before
+
+
+def test_where_names_without_case_are_one_the_second_picture_is_refused(batch: Batch, tiny_model: Restorer) -> None:
+    save(batch.source / "A.png", 7)
+    save(batch.source / "a.png", 8)
+    save(batch.source / "\u00e9.png", 9)
+    save(batch.source / "e\u0301.png", 10)
+    assert set(go(batch, tiny_model).values()) == {"done"}  # here they are two
+    (batch.output / HIDDEN.upper()).mkdir()
+    states = sorted(state for _, state in preview(batch, tiny_model))
+    assert states == ["done"] * 6 + ["failed"] * 2
 
 
 def test_an_overview_says_what_is_known_and_reads_nothing(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
@@ -310,6 +342,22 @@ def test_a_second_run_refuses(batch: Batch, tiny_model: Restorer) -> None:
         next(run(batch, tiny_model))
     first.close()
     assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
+
+
+def test_somebody_who_only_looks_is_waited_for(batch: Batch, tiny_model: Restorer) -> None:
+    go(batch, tiny_model)
+    looked = threading.Event()
+
+    def look() -> None:
+        with Journal(batch.output):
+            looked.set()
+            time.sleep(0.3)
+
+    other = threading.Thread(target=look)
+    other.start()
+    assert looked.wait(10)
+    assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
+    other.join()
 
 
 def test_the_lock_dies_with_its_process(tmp_path: Path) -> None:

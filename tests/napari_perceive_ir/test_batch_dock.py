@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -292,6 +295,34 @@ def test_thumbnails_are_made_for_what_is_seen_and_a_bounded_number_is_kept(
     assert len(thumbnails._made) == 10
     good = thumbnails._pixmap(drawn(dock.list.files.at(dock.list.files.index(0)).source, Recipe()))
     assert not good.isNull() and good.toImage().pixelColor(10, 10).alpha() == 255
+
+
+def test_run_does_not_trip_over_the_list_that_is_being_made(
+    dock: BatchDock, folder: Path, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, notices: list[str]
+) -> None:
+    click(qtbot, dock.run_button)
+    ended(qtbot, dock)
+    rows = Journal.rows
+    monkeypatch.setattr(Journal, "rows", lambda *args, **options: time.sleep(0.2) or rows(*args, **options))
+    dock.controls.options.pattern.setText("0*")
+    dock.controls.options.pattern.editingFinished.emit()
+    click(qtbot, dock.run_button)
+    ended(qtbot, dock)
+    assert not notices and dock.status.text().startswith("10 pictures: 8 done, 2 failed (10 of them before)")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+def test_a_name_that_is_no_text_is_shown_and_restored(folder: Path, qtbot: QtBot) -> None:
+    odd = os.fsdecode(b"00\xff.tif")
+    (folder / "00.tif").rename(folder / odd)
+    dock = made(qtbot, Model(), folder)
+    click(qtbot, dock.run_button)
+    ended(qtbot, dock)
+    assert dock.list.files.counts == {"done": 10, "failed": 2}
+    dock.list.setCurrentIndex(dock.list.files.index(list(states(dock)).index(odd)))
+    click(qtbot, dock.try_button)
+    qtbot.waitUntil(lambda: not dock.trial.running and len(dock._viewer.layers) == 2, timeout=LONG)
+    assert names(dock._viewer)[0] == "00\ufffd.tif"
 
 
 def test_the_report_opens_in_the_browser(dock: BatchDock, folder: Path, qtbot: QtBot, monkeypatch: Any) -> None:

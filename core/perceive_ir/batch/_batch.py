@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
@@ -113,9 +114,9 @@ def entries(batch: Batch, ours: Collection[str]) -> list[Entry]:
         raise ImageFileError(
             f"{batch.source} holds no pictures{f' named {batch.pattern}' * bool(batch.pattern)}{where}"
         )
-    inputs, taken = {os.path.realpath(path) for path in sources}, dict[str, str]()
+    inputs, taken = {identity(path) for path in sources}, Names(batch.output)
     listed = [checked(entry_of(batch, path), batch, known, inputs, taken) for path in sources]
-    if all(os.path.realpath(entry.target) in inputs for entry in listed):
+    if all(identity(entry.target) in inputs for entry in listed):
         raise ValueError(one_line(f"{listed[0].name}: {listed[0].problem}"))
     return listed
 
@@ -189,17 +190,47 @@ def size_of(path: Path) -> int:
         return 0
 
 
-def checked(entry: Entry, batch: Batch, ours: Collection[str], inputs: Collection[str], taken: dict[str, str]) -> Entry:
+def identity(path: Path) -> tuple[int, int] | str:
+    """Return what two names of one file share, however they are spelled; of a file that is not there its place."""
+    try:
+        about = path.stat()
+    except OSError:
+        return os.path.realpath(path)
+    return about.st_dev, about.st_ino
+
+
+class Names:
+    """Places in a folder, and whose they are.
+
+    Parameters
+    ----------
+    folder
+        The folder; if it takes ``A.tif`` and ``a.tif`` for one file, so do the places.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folded = (folder / HIDDEN).exists() and (folder / HIDDEN.upper()).exists()
+        self.owners: dict[str, str] = {}
+
+    def take(self, place: str, name: str) -> str:
+        """Take a place, unless another one has it; return whose it is."""
+        key = unicodedata.normalize("NFC", place).casefold() if self.folded else place
+        return self.owners.setdefault(key, name)
+
+
+def checked(
+    entry: Entry, batch: Batch, ours: Collection[str], inputs: Collection[tuple[int, int] | str], taken: Names
+) -> Entry:
     """Say what speaks against a place: an input is never replaced, nor a file of others, nor another result."""
     place = os.path.realpath(entry.target)
-    other = taken.setdefault(place, entry.name)
-    if place in inputs:
-        elsewhere = "give another folder, or --name '{stem}_restored{ext}'"
+    other = taken.take(place, entry.name)
+    if identity(entry.target) in inputs:
+        elsewhere = "give another folder, or a name such as {stem}_restored{ext} (--name)"
         why = f"its result {entry.target} would replace an input; {elsewhere}"
     elif other != entry.name:
-        why = f"its result would take the place of that of {other}; give --name or --format"
+        why = f"its result would take the place of that of {other}; give another name (--name) or format (--format)"
     elif os.path.lexists(entry.target) and place not in ours and not batch.force:
-        why = f"{entry.target} exists and is not a result of this folder; give another folder, or --force to replace it"
+        why = f"{entry.target} exists and is not a result of this folder; give another folder, or replace it (--force)"
     else:
         return entry
     return replace(entry, problem=one_line(why))

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from perceive_ir._advice import EXPECTED, advice
-from perceive_ir._errors import FolderError
+from perceive_ir._errors import FolderError, ImageFileError
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._trace import keep_trace
 from perceive_ir.batch import _stages as stages
@@ -147,7 +147,7 @@ def foreseen(entry: Entry, batch: Batch, row: Row | None, recipe: str, weights: 
         return "new"
     try:
         key = Key(stages.content_hash(entry.source), recipe, weights)
-    except OSError:
+    except (OSError, ImageFileError):
         return "failed"
     if stages.is_settled(row, key, entry, batch):
         return row.state

@@ -17,6 +17,7 @@ from perceive_ir.batch._batch import Batch, Entry
 from perceive_ir.batch._journal import Key, Row
 from perceive_ir.batch._thumbnail import thumbnail
 from perceive_ir.files import Picture, check_output, read_image, write_image
+from perceive_ir.files._sniff import check_regular
 
 if TYPE_CHECKING:
     from perceive_ir._engine import Restorer
@@ -86,6 +87,7 @@ def recipe_hash(recipe: Recipe) -> str:
 
 def content_hash(path: Path) -> str:
     """SHA-256 of a file."""
+    check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -32,13 +32,18 @@ def kind_of(path: Path) -> str:
     )
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what may never end, such as a pipe or a device."""
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise ImageFileError(one_line(f"{path} is a folder, not a picture; give the files in it"))
+    if not stat.S_ISREG(mode):
+        raise ImageFileError(one_line(f"{path} is not a regular file; copy it into one"))
+
+
 def _start(path: Path) -> bytes:
     try:
-        mode = path.stat().st_mode
-        if stat.S_ISDIR(mode):
-            raise ImageFileError(one_line(f"{path} is a folder, not a picture; give the files in it"))
-        if not stat.S_ISREG(mode):
-            raise ImageFileError(one_line(f"{path} is not a regular file; copy it into one"))
+        check_regular(path)
         with open(path, "rb") as file:
             return file.read(16)
     except FileNotFoundError:
