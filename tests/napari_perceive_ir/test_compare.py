@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent, QPointF, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_perceive_ir._compare import Flip, SideBySide, Swipe, is_cover, share_place
+from napari_perceive_ir._compare import Flip, SideBySide, Swipe, camera_of, grid_of, is_cover, share_place
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._halves import Halves
 from tests.napari_perceive_ir.conftest import LONG, click, picture
@@ -50,7 +50,7 @@ def state(viewer: Any) -> dict[str, Any]:
     layers = {layer.name: (id(layer.data), repr(layer.as_layer_data_tuple()[1])) for layer in viewer.layers}
     ranges = {one.name: one.contrast_limits_range for one in viewer.layers if isinstance(one, Image)}
     chosen = sorted(layer.name for layer in viewer.layers.selection)
-    grid, camera = viewer.canvas.grid, viewer.scene.camera
+    grid, camera = grid_of(viewer), camera_of(viewer)
     view = grid.enabled, grid.shape, grid.stride, camera.zoom, camera.center, camera.mouse_pan, viewer.dims.point
     callbacks = len(viewer.mouse_drag_callbacks), len(viewer.mouse_move_callbacks)
     return {"layers": layers, "ranges": ranges, "chosen": chosen, "view": view, "callbacks": callbacks}
@@ -233,7 +233,7 @@ def test_removing_a_layer_ends_it(kind: Any, name: str) -> None:
     left = {"before": True, "spots": True, "after": True}
     left.pop(name, None)
     assert {layer.name: layer.visible for layer in viewer.layers} == left
-    assert told == [True] and not viewer.canvas.grid.enabled
+    assert told == [True] and not grid_of(viewer).enabled
 
 
 def test_all_layers_can_be_cleared_during_a_swipe() -> None:
@@ -294,7 +294,7 @@ def test_side_by_side_has_before_on_the_left_and_nothing_else(turned: bool) -> N
     if turned:
         viewer.layers.move(0, 3)
     SideBySide(viewer, before, after)
-    layers, grid = viewer.layers, viewer.canvas.grid
+    layers, grid = viewer.layers, grid_of(viewer)
     places = {layer.name: grid.position(n, layers) for n, layer in enumerate(layers) if layer.visible}
     assert (places, grid.actual_shape(layers)) == ({"before": (0, 0), "after": (0, 1)}, (1, 2))
 
@@ -303,20 +303,20 @@ def test_side_by_side_fits_the_whole_picture_and_keeps_a_detail() -> None:
     viewer = Model()
     before, after = opened(viewer)
     viewer.fit_to_view()
-    whole = viewer.scene.camera.zoom
+    whole = camera_of(viewer).zoom
     side = SideBySide(viewer, before, after)
-    assert viewer.scene.camera.zoom < whole
+    assert camera_of(viewer).zoom < whole
     side.stop()
-    assert viewer.scene.camera.zoom == whole
-    viewer.scene.camera.zoom = 10 * whole
+    assert camera_of(viewer).zoom == whole
+    camera_of(viewer).zoom = 10 * whole
     SideBySide(viewer, before, after)
-    assert viewer.scene.camera.zoom == 10 * whole
+    assert camera_of(viewer).zoom == 10 * whole
 
 
 def test_leaving_the_grid_by_napari_ends_side_by_side() -> None:
     viewer, told = Model(), []
     SideBySide(viewer, *opened(viewer), lost=lambda: told.append(True))
-    viewer.canvas.grid.enabled = False
+    grid_of(viewer).enabled = False
     assert told == [True] and all(layer.visible for layer in viewer.layers)
 
 
@@ -346,7 +346,7 @@ class Mouse:
     """Real events of the mouse on the canvas, at columns of the picture."""
 
     def __init__(self, viewer: Any) -> None:
-        self.camera = viewer.scene.camera
+        self.camera = camera_of(viewer)
         self.canvas = viewer.window._qt_viewer.canvas.native
 
     def press(self, column: float) -> None:
@@ -372,12 +372,12 @@ def white_columns(viewer: Any) -> float:
     """Return how many columns of the picture are white on the screen."""
     row = viewer.screenshot(canvas_only=True, flash=False)
     middle = row[len(row) // 4, :, 0]
-    return float((middle > 250).sum() / viewer.scene.camera.zoom)
+    return float((middle > 250).sum() / camera_of(viewer).zoom)
 
 
 def test_the_line_is_dragged_with_the_mouse_and_the_view_stays(window: Any, qtbot: QtBot) -> None:
     swipe = Swipe(window, *window.layers[:2])
-    mouse, center = Mouse(window), window.scene.camera.center
+    mouse, center = Mouse(window), camera_of(window).center
     assert white_columns(window) == pytest.approx(30, abs=2)
     mouse.move(30, Qt.MouseButton.NoButton)
     assert window.cursor.style == "pointing"
@@ -389,19 +389,19 @@ def test_the_line_is_dragged_with_the_mouse_and_the_view_stays(window: Any, qtbo
     mouse.release(10)
     assert swipe.at == pytest.approx(1 / 6, abs=0.02)
     assert white_columns(window) == pytest.approx(50, abs=2)
-    assert window.scene.camera.center == center and window.scene.camera.mouse_pan
+    assert camera_of(window).center == center and camera_of(window).mouse_pan
 
 
 def test_away_from_the_line_the_mouse_pans(window: Any, qtbot: QtBot) -> None:
     swipe = Swipe(window, *window.layers[:2])
-    mouse, center = Mouse(window), window.scene.camera.center
+    mouse, center = Mouse(window), camera_of(window).center
     mouse.move(45, Qt.MouseButton.NoButton)
     assert window.cursor.style == "standard"
     mouse.press(45)
     mouse.move(40)
     qtbot.wait(30)
     mouse.release(40)
-    assert swipe.at == 0.5 and window.scene.camera.center[2] > center[2]
+    assert swipe.at == 0.5 and camera_of(window).center[2] > center[2]
 
 
 @pytest.fixture
@@ -443,7 +443,7 @@ def test_clicks_turn_swipe_and_side_by_side_on_and_off(viewer: Model, dock: Rest
     click(qtbot, row.swipe_button)
     assert names(viewer)[2:] == ["cells | cells denoised", "swipe line"] and row.swipe_button.isChecked()
     click(qtbot, row.side_button)
-    assert viewer.canvas.grid.enabled and len(viewer.layers) == 2
+    assert grid_of(viewer).enabled and len(viewer.layers) == 2
     assert (row.swipe_button.isChecked(), row.side_button.isChecked()) == (False, True)
     click(qtbot, row.side_button)
     assert state(viewer) == was and not row.side_button.isChecked()
@@ -490,7 +490,7 @@ def test_deleting_all_layers_ends_it(button: str, viewer: Model, dock: RestoreDo
     click(qtbot, getattr(row, button))
     del viewer.layers[:]
     qtbot.waitUntil(lambda: not row.isVisible(), timeout=LONG)
-    assert not viewer.layers and not viewer.canvas.grid.enabled
+    assert not viewer.layers and not grid_of(viewer).enabled
 
 
 def test_two_selected_layers_in_one_place_are_compared_before_the_last_result(

@@ -578,5 +578,7 @@ def test_the_dock_fits_into_350_pixels(viewer: Model, dock: QualityMapDock, qtbo
 def test_the_menu_opens_the_dock(window: Any) -> None:
     from napari._app_model import get_app_model
 
-    get_app_model().commands.execute_command("napari-perceive-ir.quality_map_dock")
+    commands = get_app_model().commands
+    names = ("napari-perceive-ir.quality_map_dock", "napari-perceive-ir:Quality map")  # the second in napari 0.7
+    commands.execute_command(next(name for name in names if name in commands))
     assert isinstance(next(iter(window.window.dock_widgets.values())), QualityMapDock)
