@@ -295,8 +295,12 @@ def test_side_by_side_has_before_on_the_left_and_nothing_else(turned: bool) -> N
         viewer.layers.move(0, 3)
     SideBySide(viewer, before, after)
     layers, grid = viewer.layers, grid_of(viewer)
-    places = {layer.name: grid.position(n, layers) for n, layer in enumerate(layers) if layer.visible}
-    assert (places, grid.actual_shape(layers)) == ({"before": (0, 0), "after": (0, 1)}, (1, 2))
+    new = hasattr(viewer, "canvas")
+    if turned and not new:
+        pytest.skip("before napari 0.9 a result that lies below its source may stand on the left")
+    all_of_them = layers if new else len(layers)
+    places = {layer.name: grid.position(n, all_of_them) for n, layer in enumerate(layers) if layer.visible}
+    assert (places, grid.actual_shape(all_of_them)) == ({"before": (0, 0), "after": (0, 1)}, (1, 2))
 
 
 def test_side_by_side_fits_the_whole_picture_and_keeps_a_detail() -> None:

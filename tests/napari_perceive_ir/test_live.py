@@ -82,7 +82,7 @@ def blended(qtbot: QtBot, dock: RestoreDock, layer: Any) -> None:
     assert same_but_strength(wanted, recipe())
 
 
-@pytest.mark.skipif("canvas" not in Model.model_fields, reason="before napari 0.9 a viewer without a window shows all")
+@pytest.mark.usefixtures("windowless_camera")
 def test_a_dragged_slider_blends_what_is_seen_and_the_whole_on_release(viewer: Model, qtbot: QtBot) -> None:
     dock, layer = restored(viewer, qtbot)
     source, full = viewer.layers["cells"].data, layer.data.copy()

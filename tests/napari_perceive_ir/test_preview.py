@@ -108,6 +108,7 @@ def agree(shown: Any, source: Any, result: Any) -> None:
     assert not np.array_equal(shown.data, np.asarray(before[box]))
 
 
+@pytest.mark.usefixtures("windowless_camera")
 def test_the_preview_shows_the_pixels_of_the_result_in_their_place(viewer: Model, qtbot: QtBot) -> None:
     dock = opened(viewer, qtbot)
     look_at(viewer, viewer.layers["cells"], (140, 120), 20.0)
@@ -169,6 +170,7 @@ def test_region_by_region_the_map_of_the_whole_plane_counts(
     agree(shown, viewer.layers["cells"], restored(qtbot, dock, viewer))
 
 
+@pytest.mark.usefixtures("windowless_camera")
 def test_the_nearest_cells_come_first_and_panning_restores_only_what_is_new(
     viewer: Model, qtbot: QtBot, parts: list[Any]
 ) -> None:
@@ -350,6 +352,7 @@ def test_lumps_cover_every_cell_once_and_begin_in_the_middle() -> None:
     assert box_of([(6, 3), (7, 3)], (900, 500)) == (slice(768, 900), slice(384, 500))
 
 
+@pytest.mark.usefixtures("windowless_camera")
 def test_what_cannot_be_previewed_is_said_in_one_line(viewer: Model, qtbot: QtBot, notices: list[str]) -> None:
     viewer.layers.clear()
     viewer.add_image(picture(5, 140, 130), name="stack")
