@@ -9,45 +9,24 @@ from qtpy.QtGui import QDesktopServices
 from qtpy.QtWidgets import QHBoxLayout, QPushButton, QWidget
 
 from napari_perceive_ir._background import Job, load_early
+from napari_perceive_ir._batch_controls import BatchControls
 from napari_perceive_ir._batch_run import Listed, Paused, Reported, listing, working
 from napari_perceive_ir._commands import opened_restore_dock
 from napari_perceive_ir._estimate import duration
 from napari_perceive_ir._file_list import FAILED, FileList
-from napari_perceive_ir._folder_rows import FolderOptions, FolderRows
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._job_dock import JobDock
-from napari_perceive_ir._recipe_form import RecipeForm
 from napari_perceive_ir._run import MISTAKES, Failed, Progress
 from napari_perceive_ir._trial import Trial
 from perceive_ir import Recipe
 from perceive_ir._advice import one_line
-from perceive_ir.batch import Batch, Event, report_path
+from perceive_ir.batch import Event, report_path
 from perceive_ir.batch import Progress as Count
 
-WITHOUT = ("painted",)
-"""Handlings that need something for each picture."""
 RUNNING = "running"
 SHOWN = (RUNNING, "done", "failed", "skipped")
 """States that are counted."""
 PAUSE, RESUME = "Pause", "Resume"
-
-
-class BatchControls(RecipeForm):
-    """Chooses folders and a recipe."""
-
-    def __init__(self) -> None:
-        super().__init__(WITHOUT)
-        self.folders, self.options = FolderRows(self._form), FolderOptions()
-        self._form.addRow(self.options)
-        self.add_what()
-        self.add_how_much()
-
-    def batch(self, *, retry_failed: bool = False) -> Batch | None:
-        """Return what is to be done; None while a folder is missing."""
-        source, output = self.folders.source.path, self.folders.output.path
-        if source is None or output is None:
-            return None
-        return self.options.batch(source, output, self.recipe(), retry_failed=retry_failed)
 
 
 class BatchDock(JobDock):
@@ -75,8 +54,6 @@ class BatchDock(JobDock):
         self.report_button = QPushButton("Open report")
         self.buttons.insert(1, self.pause_button)
         self._going = Flag()
-        self._batch: Batch | None = None
-        """What is running, or ran."""
         self._count = Count(0)
         self._lister: Job | None = None
         self.run_button.setToolTip("Restore what is not done yet; it can be interrupted at any moment.")
@@ -115,7 +92,7 @@ class BatchDock(JobDock):
             return
         if batch is None:
             return
-        self._batch, self._count = batch, Count(0)
+        self._count = Count(0)
         self._going.set()
         self._stop_listing()
         self.list.files.forget_states()

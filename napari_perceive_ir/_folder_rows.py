@@ -119,7 +119,7 @@ class FolderOptions(FoldedForm):
         self.only_low.setToolTip("Restore what the model takes for low quality; the rest is skipped and listed.")
         self.force = QCheckBox("Replace other files")
         self.force.setToolTip("Replace files in the folder for the results that are no results; never a picture.")
-        for text, widget in (("&Files", self.pattern), ("For&mat", self.format), ("&Name", self.name)):
+        for text, widget in (("&Pattern", self.pattern), ("For&mat", self.format), ("&Name", self.name)):
             add_row(self.form, text, widget)
         self.boxes = (self.recursive, self.only_low, self.force)
         for box in self.boxes:
