@@ -50,6 +50,9 @@ manifest: $(READY) ## the napari manifest
 test: screen-packages lint types manifest ## lint, types, contracts, manifest, and the quick tests
 	$(PYTEST) -m 'not slow and not gpu'
 
+# napari then fails a test that leaves widgets behind, or touches the viewer from another thread.
+test-all: export NAPARI_STRICT_QT = 1
+test-all: export NAPARI_ENSURE_PLUGIN_MAIN_THREAD = 1
 .PHONY: test-all
 test-all: screen-packages lint types manifest ## all of `test`, the slow tests, other Qt and napari, the wheel by itself
 	$(PYTEST)

@@ -91,7 +91,8 @@ class Overlay:
             self._connect(getattr(under.events, name), self._look_alike)
         for name in PLACE:
             self._connect(getattr(under.events, name), self._place)
-        insert_quietly(self._viewer, len(self._viewer.layers), self.layer)
+        pictures = [n for n, layer in enumerate(self._viewer.layers) if isinstance(layer, Image)]
+        insert_quietly(self._viewer, pictures[-1] + 1, self.layer)  # what is painted or drawn stays in sight
         if not hides_below(under):
             self._undo.callback(setattr, under, "visible", under.visible)
             under.visible = False

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import QApplication
 import perceive_ir as pir
 from benchmark_engine import RECIPE, interleaved, timed
 from perceive_ir.samples import load_sample
-from window import PLUGIN, button, close, open_window, settle
+from window import PLUGIN, button, close, open_window, press, settle
 
 MOVES = 20
 """Moves of the slider."""
@@ -75,6 +75,13 @@ def open_restore(viewer: Any) -> Any:
     return viewer.window.add_plugin_dock_widget(PLUGIN, "Restore")[1]
 
 
+def show(viewer: Any, image: Any) -> None:
+    """Show another picture in the first layer; software OpenGL may not survive layers that are removed and added."""
+    viewer.layers[0].data = image
+    viewer.fit_to_view()
+    settle()
+
+
 def run(dock: Any) -> None:
     """Click Run and wait for the result."""
     button(dock, "Run").click()
@@ -102,12 +109,10 @@ def first_pixels(viewer: Any, dock: Any) -> str:
     """Say how long it takes from the click on Preview until something of it is drawn; the picture is not known yet."""
     times = []
     for seed in range(MOVES // 4):
-        viewer.layers.clear()
-        viewer.add_image(np.roll(picture(USUAL), seed, axis=0), name="usual")
-        settle()
+        show(viewer, np.roll(picture(USUAL), seed, axis=0))
         times.append(until_drawn(viewer, button(dock, "P&review").click))
         work_until(lambda: not dock.preview.running)
-        button(dock, "P&review").click()
+        press(dock, "P&review")
     return f"{median(times):.2f} s"
 
 
@@ -122,8 +127,7 @@ def measure(viewer: Any, side: int, repeats: int) -> dict[str, str]:
     dock.controls.show_recipe(pir.Recipe(**RECIPE))
     run(dock)  # loads the model
     told[f"first pixels of a preview, {USUAL}²"] = first_pixels(viewer, dock)
-    viewer.layers.clear()
-    viewer.add_image(image, name="large")
+    show(viewer, image)
     told[f"library · dock · overhead, {side}²"] = overhead(dock, image, repeats)
     told[f"strength slider, one frame, {side}²"] = frame(viewer, dock.controls.strength)
     return told

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import napari
@@ -17,12 +18,14 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtTest import QTest
 
 import perceive_ir as pir
+from napari_perceive_ir._batch_dock import BatchDock
 from napari_perceive_ir._commands import restore_dock
 from napari_perceive_ir._map_dock import QualityMapDock
+from perceive_ir.files import write_image
 from perceive_ir.samples import load_sample
-from window import settle, shoot
+from window import click, settle, shoot, wait_until
 
-SIZE = (1120, 560)
+SIZE = (1120, 640)
 DOCK_WIDTH = 350
 
 
@@ -43,7 +46,7 @@ def widen(dock: Any) -> None:
 
 def press(button: Any, busy: Callable[[], bool] = lambda: False) -> None:
     """Click, and wait while what it began is going on."""
-    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    click(button)
     settle(0.05)
     while busy():
         settle(0.05)
@@ -61,6 +64,64 @@ def shoot_restore_dock(theme: str, folder: Path) -> None:
     press(dock.compare.swipe_button)
     shoot(viewer, folder / "swipe.png")
     viewer.close()
+
+
+def shoot_region(theme: str, folder: Path) -> None:
+    """Restore the box around a drawn shape, and compare it within the picture."""
+    clean = load_sample("tulips")[-384:, :256]
+    viewer = open_picture(theme, "tulips", pir.degrade(clean, type="noise", severity=0.5, seed=1))
+    corners = [(70.0, 60.0), (70.0, 200.0), (250.0, 200.0), (250.0, 60.0)]
+    look = {"edge_color": "yellow", "face_color": "transparent", "edge_width": 1, "units": ("um", "um")}
+    drawn = viewer.add_shapes([np.array(corners) / 2], shape_type="rectangle", name="Shapes", **look)
+    dock = restore_dock(viewer)
+    widen(dock)
+    dock.controls.pictures.region.value = drawn
+    press(dock.run_button, lambda: dock.running)
+    shoot(viewer, folder / "region.png")
+    viewer.close()
+
+
+def shoot_preview(theme: str, folder: Path) -> None:
+    """Preview what is painted: one half is to be denoised, the other is left."""
+    clean = load_sample("nuclei")
+    viewer = open_picture(theme, "nuclei", pir.degrade(clean, type="noise", severity=0.5, seed=1))
+    marks = np.zeros(clean.shape[:2], int)
+    marks[:, : clean.shape[1] // 2] = 1
+    viewer.add_labels(marks, name="where", scale=(0.5, 0.5), units=("um", "um"), opacity=0.15)
+    dock = restore_dock(viewer)
+    widen(dock)
+    dock.controls.handling.value = "painted"
+    wait_until(lambda: dock.controls.painted.present == (1,))
+    press(dock.preview.box, lambda: dock.preview.running)
+    shoot(viewer, folder / "preview.png")
+    press(dock.preview.box)
+    viewer.close()
+
+
+def shoot_batch_dock(theme: str, folder: Path) -> None:
+    """Restore a folder, in which one file is none."""
+    viewer = napari.Viewer(show_welcome_screen=False)
+    viewer.theme = theme
+    viewer.window.resize(SIZE[0], 760)
+    dock = BatchDock(viewer)
+    viewer.window.add_dock_widget(dock, name="Restore a folder (Perceive-IR)")
+    widen(dock)
+    with TemporaryDirectory() as place:
+        scans = Path(place) / "scans"
+        scans.mkdir()
+        for seed, name in enumerate(("hills", "lake", "palace", "tulips", "van")):
+            bad = pir.degrade(load_sample(name)[:256, :256], type="noise", severity=0.1 + 0.15 * seed, seed=seed)
+            write_image(scans / f"{name}.png", bad)
+        (scans / "notes.png").write_text("no picture")
+        dock.controls.folders.source.line.setText(str(scans))
+        QTest.keyClick(dock.controls.folders.source.line, Qt.Key.Key_Return)
+        wait_until(lambda: dock.list.files.rowCount() == 6)
+        press(dock.run_button, lambda: dock.running)
+        dock.list.setCurrentIndex(dock.list.files.index(4))
+        press(dock.try_button, lambda: dock.trial.running)
+        shoot(viewer, folder / "batch_dock.png")
+        viewer.close()
+        wait_until(lambda: QThreadPool.globalInstance().waitForDone(50))
 
 
 def shoot_map_dock(theme: str, folder: Path) -> None:
@@ -87,8 +148,8 @@ def main() -> None:
     parser.add_argument("--theme", default="dark")
     chosen = parser.parse_args()
     chosen.folder.mkdir(parents=True, exist_ok=True)
-    shoot_restore_dock(chosen.theme, chosen.folder)
-    shoot_map_dock(chosen.theme, chosen.folder)
+    for take in (shoot_restore_dock, shoot_region, shoot_preview, shoot_map_dock, shoot_batch_dock):
+        take(chosen.theme, chosen.folder)
     QThreadPool.globalInstance().waitForDone()  # as napari does when it is closed, which a script is not
 
 

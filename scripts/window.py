@@ -9,7 +9,7 @@ from typing import Any
 
 import napari
 from PIL import Image
-from qtpy.QtCore import QEvent, QPointF, Qt
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt, QThreadPool
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QSlider, QTableWidget, QWidget
@@ -28,6 +28,14 @@ def open_window(theme: str, size: tuple[int, int] = (1120, 860)) -> napari.Viewe
     viewer.theme = theme
     viewer.window.resize(*size)
     return viewer
+
+
+def close(viewer: napari.Viewer) -> None:
+    """Close a window, and wait for what its docks began, which a script would else be torn from."""
+    viewer.close()
+    while not QThreadPool.globalInstance().waitForDone(50):  # type: ignore[union-attr]
+        settle(0.05)
+    settle()
 
 
 def open_dock(viewer: napari.Viewer, name: str) -> Any:
@@ -76,8 +84,13 @@ def button(dock: QWidget, text: str) -> QAbstractButton:
 
 def press(dock: QWidget, text: str) -> None:
     """Click a button."""
-    QTest.mouseClick(button(dock, text), Qt.MouseButton.LeftButton)
+    click(button(dock, text))
     settle(0.2)
+
+
+def click(found: QWidget) -> None:
+    """Click near the left end, where the mark of a box is."""
+    QTest.mouseClick(found, Qt.MouseButton.LeftButton, pos=QPoint(10, found.height() // 2))
 
 
 def run(dock: QWidget, text: str) -> None:

@@ -31,6 +31,11 @@ def click(qtbot: Any, button: Any) -> None:
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
 
 
+def keep(widget: Any) -> None:
+    """Tell napari's strict mode that a test keeps a widget that has no window around it."""
+    widget.setObjectName("handled_widget")
+
+
 def finish(qtbot: Any, *docks: Any) -> None:
     """Wait until docks are done."""
     qtbot.waitUntil(lambda: not any(dock.running for dock in docks), timeout=LONG)

@@ -24,7 +24,7 @@ from napari_perceive_ir._batch_run import drawn, working
 from napari_perceive_ir._dock import RestoreDock
 from perceive_ir import Recipe, Restorer, files
 from perceive_ir.batch import HIDDEN, Batch, Journal, _stages, run
-from tests.napari_perceive_ir.conftest import LONG, click, finish, names
+from tests.napari_perceive_ir.conftest import LONG, click, finish, keep, names
 
 BROKEN = ["03.png", "08.tif"]
 GOOD = [f"{n:02}.tif" for n in range(12) if n not in (3, 8)]
@@ -221,6 +221,7 @@ def test_a_dock_that_is_closed_leaves_a_folder_that_goes_on(
     output = folder.with_name("in_restored")
     assert pool_is_empty() and (output / HIDDEN / "report.html").exists()
     again = made(qtbot, Model(), folder)
+    keep(again)
     assert again.list.files.counts["done"] >= 3
     held.at = 99
     click(qtbot, again.run_button)

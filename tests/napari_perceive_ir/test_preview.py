@@ -495,6 +495,7 @@ def test_what_is_painted_is_previewed(viewer: Model, qtbot: QtBot, parts: list[A
     assert "asks for a task" in dock.preview.status.text() and not notices
     paint(qtbot, dock, labels, slice(0, 60), slice(0, 60))
     settled(qtbot, dock)
+    assert names(viewer) == ["cells", "cells preview", "marks"]  # one sees what one paints
     first = len(parts)
     assert first and dock.preview.status.text().startswith("Previewed")
     paint(qtbot, dock, labels, slice(0, 70), slice(0, 70))
