@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QAbstractListModel, QModelIndex, QObject, QSize, Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QColor, QPixmap
-from qtpy.QtWidgets import QAbstractItemView, QApplication, QListView, QStyle
+from qtpy.QtWidgets import QAbstractItemView, QApplication, QStyle, QTreeView
 
 from napari_perceive_ir._background import Job, raise_bug
 from napari_perceive_ir._batch_run import Drawn, drawing
@@ -45,7 +45,7 @@ class File:
         return f"{one_line(self.name)}\n{self.state}{f': {self.words}' if self.words else ''}"
 
 
-class FileList(QListView):
+class FileList(QTreeView):  # a QListView would lay out all rows anew for every one that changes
     """Shows the pictures of a folder; a double click on one asks for a preview."""
 
     wanted = Signal()
@@ -58,7 +58,9 @@ class FileList(QListView):
         self.files = Files(self)
         self.setModel(self.files)
         self.setIconSize(QSize(ICON, ICON))
-        self.setUniformItemSizes(True)  # a folder may hold very many
+        self.setHeaderHidden(True)
+        self.setRootIsDecorated(False)
+        self.setUniformRowHeights(True)  # a folder may hold very many
         self.setVerticalScrollMode(QAbstractItemView.ScrollMode.ScrollPerPixel)
         self.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
