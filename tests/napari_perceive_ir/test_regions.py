@@ -106,6 +106,7 @@ def test_a_drawn_box_is_restored_exactly_where_it_lies_as_in_the_whole(viewer: M
     assert_on_its_place(result, source, (20, 90))
 
 
+@pytest.mark.usefixtures("windowless_camera")
 def test_what_the_canvas_shows_is_restored_exactly_where_it_lies(viewer: Model, qtbot: QtBot) -> None:
     source, dock = viewer.layers["cells"], docked(viewer, qtbot)
     camera_of(viewer).zoom *= 12
@@ -241,6 +242,7 @@ def test_a_region_without_pixels_is_refused(
     assert names(plain) == ["cells", "box"]
 
 
+@pytest.mark.usefixtures("windowless_camera")
 def test_what_is_out_of_sight_is_refused(plain: Model, qtbot: QtBot, notices: list[str]) -> None:
     dock = docked(plain, qtbot)
     region(qtbot, dock, 1)
