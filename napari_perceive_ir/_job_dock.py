@@ -118,7 +118,8 @@ class JobDock(QWidget):
         self.cancel_button.setEnabled(self.running and not self.stopping)
         self.progress.setVisible(self.running)
         if not self.running:
-            self.progress.setRange(0, 0)
+            self.progress.setRange(0, 1)  # never 0: a bar that runs to and fro redraws the window all the time
+            self.progress.setValue(0)
 
     def lay_out(
         self, heading: str, above: Sequence[QWidget], below: Sequence[QWidget], tall: QWidget | None = None
