@@ -12,7 +12,7 @@ from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
 
-from napari_perceive_ir import _estimate, _job_dock, _run
+from napari_perceive_ir import _estimate, _layer_dock, _run
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._estimate import SPEEDS, Estimate, Speed, duration, estimate
 from napari_perceive_ir._layers import plan_run
@@ -147,7 +147,7 @@ def test_a_run_replaces_the_estimate_and_teaches_it(viewer: Model, dock: Restore
 
 def test_what_is_left_is_measured_since_the_first_step(dock: RestoreDock, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([100.0, 104.0, 106.0])
-    monkeypatch.setattr(_job_dock, "perf_counter", lambda: next(clock))
+    monkeypatch.setattr(_layer_dock, "perf_counter", lambda: next(clock))
     texts = []
     for done in (2, 4, 10):
         dock._happened(Progress(done, 10))
