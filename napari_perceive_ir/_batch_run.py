@@ -69,7 +69,7 @@ def listing(batch: Batch) -> Iterator[Listed]:
 
 def working(batch: Batch, going: Flag) -> Iterator[Any]:
     """Restore a folder, and write its report; close the iterator to cancel, clear the flag to pause."""
-    from perceive_ir.batch import run, write_report
+    from perceive_ir.batch import report_stopped, run, write_report
 
     restorer = model_of(batch.recipe)
     yield Ready()
@@ -81,7 +81,7 @@ def working(batch: Batch, going: Flag) -> Iterator[Any]:
                 while not going.wait(PATIENCE):
                     yield Paused()
     except GeneratorExit:
-        write_report(batch.output)
+        report_stopped(batch.output)
         raise
     write_report(batch.output)
     yield Reported()

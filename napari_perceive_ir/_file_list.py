@@ -86,6 +86,7 @@ class Files(QAbstractListModel):
         super().__init__(parent)
         self._files: list[File] = []
         self._places: dict[str, int] = {}
+        self._sources: dict[Path, int] = {}
         self.counts: Counter[str] = Counter()
         """How many pictures are in each state."""
         self._warning = warning()
@@ -107,6 +108,7 @@ class Files(QAbstractListModel):
         self.beginResetModel()
         self._files = files
         self._places = {file.name: place for place, file in enumerate(files)}
+        self._sources = {file.source: place for place, file in enumerate(files)}
         self._thumbnails.clear()
         self.endResetModel()
 
@@ -144,9 +146,9 @@ class Files(QAbstractListModel):
         return None
 
     def _redraw(self, source: Path) -> None:
-        for place, file in enumerate(self._files):
-            if file.source == source:
-                self.dataChanged.emit(self.index(place), self.index(place), [Qt.ItemDataRole.DecorationRole])
+        place = self._sources.get(source)
+        if place is not None:  # another folder may be shown by now
+            self.dataChanged.emit(self.index(place), self.index(place), [Qt.ItemDataRole.DecorationRole])
 
 
 def warning() -> QPixmap:

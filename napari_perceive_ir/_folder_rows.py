@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,8 @@ class FolderRows(QObject):
         """Put the results beside the pictures, unless a folder is chosen."""
         source = self.source.path
         if source is not None and self.output.path is None:
-            self.output.line.setText(str(source.with_name(f"{source.name}_restored")))
+            whole = source.absolute()
+            self.output.line.setText(str(whole.parent / f"{whole.name}_restored"))
 
 
 class FolderField(QWidget):
@@ -79,7 +81,7 @@ class FolderField(QWidget):
     def path(self) -> Path | None:
         """The folder, or None."""
         text = self.line.text().strip()
-        return Path(text).expanduser() if text else None
+        return Path(os.path.expanduser(text)) if text else None  # as it is where there is no such user
 
     def choose(self, folder: Path) -> None:
         """Choose a folder."""

@@ -73,13 +73,14 @@ def restore_lazy(
         perception = restorer.perceive(source, recipe.axes, recipe.value_range)
     elif recipe.value_range != "auto":
         perception = replace(perception, value_range=find_range(source, layout, recipe.value_range))
+    token = chunked.core.tokenize(array, recipe.model_dump_json(), perception.to_dict(), restorer.card.digest)
     dtype, sides = np.dtype(source.dtype), sides_of(layout, getattr(array, "chunks", None))
     return chunked.map_blocks(
         Chunks(source, layout, recipe, perception, sides),
         chunks=chunked.core.normalize_chunks(sides, layout.shape),
         dtype=dtype,
         meta=np.empty((0,) * len(layout.shape), dtype),
-        name=f"restored-{chunked.core.tokenize(array, recipe.model_dump_json(), perception.to_dict())}",
+        name=f"restored-{token}",
     )
 
 
@@ -128,10 +129,11 @@ class Chunks:
     def restored(self, number: int, box: Box) -> Array:
         """Restore a part of a plane; no more of it is read than what counts there."""
         with _ONE_AT_A_TIME:
-            restorer, axes = model_of(self.recipe), "YXC" if self.layout.colour else "YX"
-            rows, columns = self.read(restorer, box)
-            pixels = read_tile(self.source, self.layout.plane(number), rows, columns)
-            judged = self.recipe.handling == "region"
+            restorer = model_of(self.recipe)
+        rows, columns = self.read(restorer, box)
+        pixels = read_tile(self.source, self.layout.plane(number), rows, columns)  # which may be restored lazily too
+        with _ONE_AT_A_TIME:
+            axes, judged = "YXC" if self.layout.colour else "YX", self.recipe.handling == "region"
             qmap = restorer.quality_map(pixels, axes, self.seen.value_range) if judged else None
             recipe = make_recipe(self.recipe, axes=axes)
             near = Whole(restorer, pixels, parse_layout(pixels.shape, axes), recipe, self.seen)

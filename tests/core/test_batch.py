@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import sqlite3
 import subprocess
@@ -16,10 +17,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 
 from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, files
 from perceive_ir._weights import Card
-from perceive_ir.batch import HIDDEN, Batch, Event, Journal, Row, _run, _stages, overview, preview, run
+from perceive_ir.batch import HIDDEN, Batch, Event, Journal, Row, _run, _stages, overview, preview, run, write_report
 from perceive_ir.batch._batch import entries
 from perceive_ir.batch._lock import locked
 
@@ -321,15 +323,40 @@ def test_a_pattern_chooses_and_hidden_files_stay_out(batch: Batch) -> None:
     save(batch.source / ".hidden.tif", 1)
     (batch.source / HIDDEN).mkdir()
     save(batch.source / HIDDEN / "thumb.png", 1)
-    assert [entry.name for entry in entries(batch, ())] == ["1.tif", "2.png", "10.jpg", "more/3.tif"]
-    assert [entry.name for entry in entries(replace(batch, pattern="*.tif"), ())] == ["1.tif", "more/3.tif"]
-    assert [entry.name for entry in entries(replace(batch, recursive=False), ())] == ["1.tif", "2.png", "10.jpg"]
+    assert [entry.name for entry in entries(batch, {})] == ["1.tif", "2.png", "10.jpg", "more/3.tif"]
+    assert [entry.name for entry in entries(replace(batch, pattern="*.tif"), {})] == ["1.tif", "more/3.tif"]
+    assert [entry.name for entry in entries(replace(batch, recursive=False), {})] == ["1.tif", "2.png", "10.jpg"]
 
 
 def test_a_folder_without_pictures_is_refused_in_one_line(tmp_path: Path) -> None:
     for folder, words in ((tmp_path, "holds no pictures"), (tmp_path / "none", "not a folder")):
         with pytest.raises(ImageFileError, match=words):
-            entries(Batch(folder, tmp_path / "out"), ())
+            entries(Batch(folder, tmp_path / "out"), {})
+
+
+def test_the_result_of_another_folder_is_left_alone_without_force(batch: Batch, tiny_model: Restorer) -> None:
+    go(batch, tiny_model)
+    other = replace(batch, source=batch.source.with_name("other"))
+    other.source.mkdir()
+    save(other.source / "1.tif", 70)
+    save(other.source / "new.tif", 71)
+    before = contents(batch.output)
+    events = {event.name: event for event in run(other, tiny_model)}
+    assert events["1.tif"].state == "failed" and f"is the result of {batch.source / '1.tif'}" in events["1.tif"].words
+    assert events["new.tif"].state == "done"
+    assert {name: contents(batch.output)[name] for name in before} == before
+    assert go(replace(other, force=True), tiny_model) == {"1.tif": "done", "new.tif": "done"}
+
+
+def test_a_folder_that_was_moved_or_is_named_otherwise_goes_on(batch: Batch, tiny_model: Restorer) -> None:
+    go(batch, tiny_model)
+    link = batch.source.with_name("link")
+    link.symlink_to(batch.source)
+    save(batch.source / "1.tif", 70)
+    assert fresh(replace(batch, source=link), tiny_model) == {"1.tif"}
+    moved = batch.source.rename(batch.source.with_name("moved"))
+    save(moved / "2.png", 71)
+    assert fresh(replace(batch, source=moved), tiny_model) == {"2.png"}
 
 
 # --- what interrupts it
@@ -415,6 +442,15 @@ def test_a_result_that_was_written_but_not_entered_is_replaced(batch: Batch, tin
     assert contents(batch.output) == whole
 
 
+def test_another_run_in_a_folder_inside_keeps_what_it_is_writing(batch: Batch, tiny_model: Restorer) -> None:
+    inside = batch.output / "inside"
+    (inside / HIDDEN).mkdir(parents=True)
+    unfinished = inside / f".0123{files.PARTIAL_SUFFIX}"
+    unfinished.write_bytes(b"half")
+    go(batch, tiny_model)
+    assert unfinished.exists()
+
+
 @pytest.mark.parametrize("fault", [errno.ENOSPC, errno.EROFS])
 def test_a_full_disk_stops_the_run_and_blames_no_picture(
     batch: Batch, tiny_model: Restorer, monkeypatch: Any, fault: int
@@ -436,6 +472,46 @@ def test_a_full_disk_stops_the_run_and_blames_no_picture(
     with Journal(batch.output) as journal:
         assert sorted(row.state for row in journal.rows()) == ["done", "done", "waiting", "waiting"]
     assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such limit here")
+def test_a_full_disk_is_recognised_where_numpy_does_not_name_it(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    import resource
+
+    save(batch.source / "1.tif", 0, 400, 400, 3)
+    monkeypatch.setattr(_run, "FULL", (errno.EFBIG,))  # what a limit says; a full disk takes the same way
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, hard))
+    try:
+        with pytest.raises(FolderError, match=r"takes no more \(.*File too large"):
+            list(run(batch, tiny_model))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
+
+
+def test_what_is_in_place_when_the_disk_is_full_is_entered(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    whole, written = _stages.write_image, threading.Event()
+
+    def fails(target: Path, *arguments: Any, **options: Any) -> Any:
+        if target.name != "10.jpg":
+            written.wait(10)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        notes = whole(target, *arguments, **options)
+        written.set()
+        return notes
+
+    monkeypatch.setattr(_stages, "write_image", fails)
+    with pytest.raises(FolderError, match="takes no more"):
+        list(run(replace(batch, recursive=False, workers=3), tiny_model))
+    with Journal(batch.output) as journal:
+        assert {row.name: row.state for row in journal.rows()} == {
+            "1.tif": "waiting", "2.png": "waiting", "10.jpg": "done"
+        }  # fmt: skip
 
 
 def test_a_result_that_cannot_be_written_fails_alone(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
@@ -473,14 +549,52 @@ def test_a_damaged_or_newer_journal_is_told_in_one_line(batch: Batch, tiny_model
 def test_a_name_that_is_no_text_is_kept(tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9.tif")
     with Journal(tmp_path) as journal:
-        journal.begin([Row(name, name), Row("b.tif", "b.tif")])
+        journal.begin([Row(name, name), Row("b.tif", "b.tif")], tmp_path)
         journal.put(Row(name, name, "done", size=5, before=b"x", after=b"y"))
         assert [(row.name, row.state, row.size) for row in journal.rows()] == [
             ("b.tif", "waiting", 0),
             (name, "done", 5),
         ]
-        assert journal.outputs() == {name, "b.tif"}
+        assert journal.outputs() == {name: str(tmp_path / name), "b.tif": str(tmp_path / "b.tif")}
         assert journal.thumbnails(name) == (b"x", b"y")
+
+
+def test_a_folder_whose_name_is_no_text_is_restored_and_reported(
+    batch: Batch, tiny_model: Restorer, tmp_path: Path
+) -> None:
+    named = batch.source.rename(tmp_path / os.fsdecode(b"caf\xe9"))
+    assert go(replace(batch, source=named), tiny_model) == dict.fromkeys(ALL, "done")
+    assert "4 of 4" in write_report(batch.output).read_text(encoding="utf-8")
+
+
+def test_a_report_does_not_pass_off_an_earlier_recipe_s_results_as_the_last_run_s(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    go(batch, tiny_model)
+    monkeypatch.setattr(Restorer, "pixels_at_once", 1)
+    monkeypatch.setattr(_run, "BYTES_BEHIND", 0)
+    gentler = run(replace(batch, recipe=Recipe(task="denoise", severity=0.3)), tiny_model)
+    assert next(event for event in gentler if event.state == "done").name == "1.tif"
+    gentler.close()
+    found = json.loads(write_report(batch.output).with_suffix(".json").read_text(encoding="utf-8"))
+    assert {one["input"]: one["state"] for one in found["files"]} == dict.fromkeys(ALL, "waiting") | {"1.tif": "done"}
+
+
+def test_pictures_are_read_ahead_only_as_far_as_their_pixels_fit(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    few = replace(batch, source=batch.source.with_name("packed"), look_again=False)
+    few.source.mkdir()
+    for number in range(12):
+        pixels = np.random.default_rng(number).integers(0, 256, (200, 200), np.uint32)
+        tifffile.imwrite(few.source / f"{number}.tif", pixels, compression="zlib")
+    ahead: list[int] = []
+    whole = _run.Run.restored
+    monkeypatch.setattr(_run, "BYTES_AHEAD", 500_000)  # three of them, as pixels
+    monkeypatch.setattr(Restorer, "pixels_at_once", 1)
+    monkeypatch.setattr(_run.Run, "restored", lambda self, some: ahead.append(len(self.reading)) or whole(self, some))
+    assert set(go(few, tiny_model).values()) == {"done"}
+    assert max(ahead) in (2, 3)
 
 
 def test_tiles_do_not_follow_the_memory_of_the_day(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:

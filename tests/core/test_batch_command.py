@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perceive_ir import TYPES, Restorer, files
-from perceive_ir.batch import HIDDEN, report_path
+from perceive_ir.batch import HIDDEN, _batch, report_path
 from perceive_ir.commands import app
 
 CLI = CliRunner()
@@ -162,6 +162,25 @@ def test_assess_ranks_a_folder_by_quality_and_type() -> None:
     tiers = [("low", "medium", "high").index(row["tier"]) for row in rows[:-1]]
     assert tiers == sorted(tiers)
     assert all(row["damage"].split("+")[0] in ("", *TYPES) for row in rows)
+
+
+def test_a_folder_without_pictures_stops_no_assessment_of_others() -> None:
+    save("a.png")
+    Path("empty").mkdir()
+    told = run("assess", "empty", "in", "--csv", "-", code=1)
+    assert told.stderr.strip() == "empty: holds no pictures; check its name, or give --recursive"
+    assert [Path(line.split(",")[0]).name for line in told.stdout.splitlines()[1:]] == ["a.png", "empty"]
+
+
+def test_ctrl_c_before_the_first_picture_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    save("a.tif")
+
+    def interrupted(*_: Any, **__: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_batch, "pictures", interrupted)
+    run("batch", "in", "out", code=130)
+    assert not Path("out").exists()
 
 
 # --- the crash test

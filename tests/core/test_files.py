@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import errno
 import io
+import logging
 import os
 import struct
+import threading
+import warnings
 import zlib
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ from PIL import Image, ImageCms
 
 import perceive_ir.files as files
 from perceive_ir._errors import ImageFileError
-from perceive_ir.files import _exif, _tiff_read
+from perceive_ir.files import _exif, _faults, _tiff_read
 
 RECIPE = {"recipe": {"task": "denoise", "strength": 0.5}, "model": "compact", "sha256": "ab<&>\"'é"}
 
@@ -672,3 +675,34 @@ def test_collect_leaves_what_is_missing_to_give_its_error(tmp_path: Path) -> Non
         with pytest.raises(ImageFileError, match="does not exist"):
             files.read_image(path)
     assert len(files.collect([tmp_path / "missing.tif"] * 2)) == 1
+
+
+def test_what_is_said_of_a_file_stays_with_it_when_several_are_read_at_once() -> None:
+    inside, told = threading.Event(), threading.Event()
+    good: list[object] = []
+
+    def read_good() -> None:
+        with _faults.quiet() as records:
+            inside.set()
+            assert told.wait(10)
+            good.append(list(records))
+
+    other = threading.Thread(target=read_good)
+    other.start()
+    assert inside.wait(10)
+    with _faults.quiet() as records:
+        logging.getLogger("tifffile").warning("TiffPages @8 is damaged")
+    told.set()
+    other.join()
+    assert [record.getMessage() for record in records] == ["TiffPages @8 is damaged"] and good == [[]]
+
+
+def test_warnings_are_heard_again_after_several_files_were_read_at_once() -> None:
+    before = list(warnings.filters)
+    one, other = _faults.quiet(), _faults.quiet()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    warnings.warn("not heard", stacklevel=1)  # an error, if it were
+    other.__exit__(None, None, None)
+    assert list(warnings.filters) == before

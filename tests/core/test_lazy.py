@@ -161,6 +161,26 @@ def test_chunks_that_are_asked_for_at_once_are_computed_one_at_a_time(monkeypatc
     assert len(most) == 9
 
 
+def test_what_is_restored_lazily_can_be_restored_again() -> None:
+    pixels = picture(200, 200)
+    once = pir.restore_lazy(dask.array.from_array(pixels, 100), DENOISE)
+    twice = pir.restore_lazy(once, DENOISE)
+    found: list[NDArray[Any]] = []
+    worker = threading.Thread(target=lambda: found.append(twice[:50, :50].compute()), daemon=True)
+    worker.start()
+    worker.join(60)
+    assert found and (found[0] != once[:50, :50].compute()).any()
+
+
+def test_other_weights_are_another_array(tmp_path: Path, narrow_model: Restorer) -> None:
+    array = as_zarr(picture(64, 64), (64, 64))
+    named = pir.restore_lazy(array, DENOISE).name
+    assert named == pir.restore_lazy(array, DENOISE).name
+    save_system(tmp_path / "compact.safetensors", narrow_model.system, Card("compact", "other"))
+    loaded.cache_clear()
+    assert named != pir.restore_lazy(array, DENOISE).name
+
+
 def test_a_chunk_can_be_sent_elsewhere() -> None:
     made = pir.restore_lazy(as_zarr(picture(200, 200), (64, 64)), DENOISE)
     sent = pickle.dumps(made)

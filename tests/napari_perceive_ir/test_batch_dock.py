@@ -19,6 +19,7 @@ from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtGui import QDesktopServices
 
 from napari_perceive_ir import _batch_dock, _file_list
+from napari_perceive_ir._batch_controls import BatchControls
 from napari_perceive_ir._batch_dock import BatchDock
 from napari_perceive_ir._batch_run import drawn, working
 from napari_perceive_ir._dock import RestoreDock
@@ -343,6 +344,16 @@ def test_a_folder_that_cannot_be_used_is_named(dock: BatchDock, tmp_path: Path, 
     dock.controls.options.name.setText("same")
     dock.controls.options.name.editingFinished.emit()
     assert "a name without {stem} is the same for all" in dock.counted.text()
+
+
+def test_any_folder_can_be_typed(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    suggested = {"/": "/_restored", ".": str(tmp_path.with_name(f"{tmp_path.name}_restored")), "~nobody": None}
+    for typed, output in suggested.items():
+        controls = BatchControls()
+        qtbot.addWidget(controls)
+        controls.folders.source.choose(Path(typed))
+        assert output in (None, str(controls.folders.output.path)) and controls.folders.ready
 
 
 def test_it_begins_with_what_the_restore_dock_says(make_napari_viewer_proxy: Callable[..., Any], qtbot: QtBot) -> None:

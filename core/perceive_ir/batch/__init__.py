@@ -2,7 +2,7 @@
 
 from perceive_ir.batch._batch import FORMATS, Batch, Entry, pictures
 from perceive_ir.batch._journal import HIDDEN, Journal, Row
-from perceive_ir.batch._report import report_path, write_report
+from perceive_ir.batch._report import report_path, report_stopped, write_report
 from perceive_ir.batch._run import Event, Progress, overview, preview, run
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "pictures",
     "preview",
     "report_path",
+    "report_stopped",
     "run",
     "write_report",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -96,7 +96,7 @@ def check_template(template: str) -> None:
         raise ValueError(f"expected the name of a file without folders and without a dot before it, got {template!r}")
 
 
-def entries(batch: Batch, ours: Collection[str]) -> list[Entry]:
+def entries(batch: Batch, ours: Mapping[str, str]) -> list[Entry]:
     """List the pictures in natural order, with what speaks against each.
 
     Parameters
@@ -104,9 +104,10 @@ def entries(batch: Batch, ours: Collection[str]) -> list[Entry]:
     batch
         What is to be done.
     ours
-        Paths below the output folder that earlier runs claimed: they may be replaced, and are no inputs.
+        Paths below the output folder that earlier runs claimed, and for which pictures: they may be replaced by a new
+        result of the same picture, and are no inputs.
     """
-    known = {os.path.realpath(batch.output / path) for path in ours}
+    known = {os.path.realpath(batch.output / path): picture for path, picture in ours.items()}
     found = pictures(batch.source, batch.pattern, recursive=batch.recursive, without=batch.output)
     sources = [path for path in found if os.path.realpath(path) not in known]
     if not sources:
@@ -219,7 +220,7 @@ class Names:
 
 
 def checked(
-    entry: Entry, batch: Batch, ours: Collection[str], inputs: Collection[tuple[int, int] | str], taken: Names
+    entry: Entry, batch: Batch, ours: Mapping[str, str], inputs: Collection[tuple[int, int] | str], taken: Names
 ) -> Entry:
     """Say what speaks against a place: an input is never replaced, nor a file of others, nor another result."""
     place = os.path.realpath(entry.target)
@@ -229,17 +230,31 @@ def checked(
         why = f"its result {entry.target} would replace an input; {elsewhere}"
     elif other != entry.name:
         why = f"its result would take the place of that of {other}; give another name (--name) or format (--format)"
-    elif os.path.lexists(entry.target) and place not in ours and not batch.force:
+    elif batch.force or not os.path.lexists(entry.target):
+        return entry
+    elif place not in ours:
         why = f"{entry.target} exists and is not a result of this folder; give another folder, or replace it (--force)"
+    elif is_another(ours[place], entry.source):
+        why = f"{entry.target} is the result of {ours[place]}; give another folder, or replace it (--force)"
     else:
         return entry
     return replace(entry, problem=one_line(why))
 
 
+def is_another(picture: str, source: Path) -> bool:
+    """Whether a result is of another picture, which is still there; one that is gone may have been moved."""
+    return os.path.exists(picture) and identity(Path(picture)) != identity(source)
+
+
 def sweep(output: Path) -> None:
     """Delete what a kill left half-written in the output folder."""
     for folder, folders, names in os.walk(output):
-        folders[:] = [name for name in folders if not name.startswith(".") or name == HIDDEN]
+        folders[:] = [name for name in folders if name == HIDDEN or is_part(Path(folder, name))]
         for name in names:
             if name.endswith(PARTIAL_SUFFIX):
                 Path(folder, name).unlink(missing_ok=True)
+
+
+def is_part(folder: Path) -> bool:
+    """Whether a folder belongs to an output folder that it lies in; it may be one itself, where others are at work."""
+    return not folder.name.startswith(".") and not (folder / HIDDEN).is_dir()

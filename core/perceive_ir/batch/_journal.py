@@ -22,13 +22,13 @@ from perceive_ir.batch._lock import locked
 HIDDEN = ".perceive-ir"
 """Folder inside the output folder, for journal, lock and report."""
 STATES = ("waiting", "done", "failed", "skipped")
-VERSION = 1
+VERSION = 2
 SCHEMA = """
 CREATE TABLE files (
     name TEXT PRIMARY KEY, target TEXT, state TEXT, content TEXT, recipe TEXT, weights TEXT, reason TEXT, size INTEGER,
     about TEXT, before BLOB, after BLOB, run INTEGER
 );
-CREATE TABLE outputs (path TEXT PRIMARY KEY);
+CREATE TABLE outputs (path TEXT PRIMARY KEY, source TEXT);
 CREATE TABLE settings (name TEXT PRIMARY KEY, value TEXT);
 """
 
@@ -157,20 +157,20 @@ class Journal:
     def note(self, name: str, value: str) -> None:
         """Keep a value, in the place of an earlier one."""
         with self.told():
-            self.file.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, value])
+            self.file.execute("INSERT OR REPLACE INTO settings VALUES (?, ?)", [name, stored(value)])
 
     def noted(self, name: str) -> str:
         """Return a value that was kept, or ""."""
         with self.told():
             found = self.file.execute("SELECT value FROM settings WHERE name = ?", [name]).fetchone()
-        return "" if found is None else str(found[0])
+        return "" if found is None else shown(found[0])
 
-    def outputs(self) -> set[str]:
-        """Paths below the output folder that this folder's runs wrote or were about to write: none is an input."""
+    def outputs(self) -> dict[str, str]:
+        """Paths below the output folder that this folder's runs wrote or were about to write, and of which pictures."""
         with self.told():
-            return {shown(path) for (path,) in self.file.execute("SELECT path FROM outputs")}
+            return {shown(path): shown(of) for path, of in self.file.execute("SELECT path, source FROM outputs")}
 
-    def begin(self, rows: Iterable[Row]) -> None:
+    def begin(self, rows: Iterable[Row], source: Path) -> None:
         """Begin a run: enter all its pictures, and claim the places of their results before the first is written."""
         with self.at_once():
             (last,) = self.file.execute("SELECT coalesce(max(run), 0) FROM files").fetchone()
@@ -183,7 +183,8 @@ class Journal:
                     [name, target, self.number],
                 )
                 if row.state == "waiting":
-                    self.file.execute("INSERT OR IGNORE INTO outputs VALUES (?)", [target])
+                    picture = stored(os.path.abspath(source / row.name))
+                    self.file.execute("INSERT OR REPLACE INTO outputs VALUES (?, ?)", [target, picture])
 
     def put(self, row: Row) -> None:
         """Enter what became of a picture."""
@@ -194,20 +195,29 @@ class Journal:
         with self.told():
             self.file.execute(f"INSERT OR REPLACE INTO files VALUES ({', '.join('?' * len(values))})", values)
 
+    def row(self, name: str) -> Row | None:
+        """Return what is known of one picture, without thumbnails."""
+        found = self.select("WHERE name = ?", stored(name))
+        return found[0] if found else None
+
     def rows(self, *, latest: bool = False) -> list[Row]:
         """Return what is known of all pictures, or of those of the last run, without thumbnails."""
-        chosen = "WHERE run = (SELECT max(run) FROM files)" if latest else ""
+        return self.select("WHERE run = (SELECT max(run) FROM files)" if latest else "")
+
+    def select(self, chosen: str, *values: str | bytes) -> list[Row]:
+        """Return what is known of chosen pictures."""
         with self.told():
             found = self.file.execute(
                 f"SELECT name, target, state, content, recipe, weights, reason, size, about FROM files {chosen} "
-                "ORDER BY rowid"
+                "ORDER BY rowid",
+                values,
             ).fetchall()
+        abouts = json.loads(f"[{','.join(about or '{}' for *_, about in found)}]")  # at once: they share their words
         return [
             Row(
-                shown(name), shown(target), state, Key(*(part or "" for part in key)), why or "", size or 0,
-                json.loads(about or "{}"),
+                shown(name), shown(target), state, Key(*(part or "" for part in key)), why or "", size or 0, about,
             )
-            for name, target, state, *key, why, size, about in found
+            for (name, target, state, *key, why, size, _), about in zip(found, abouts, strict=True)
         ]  # fmt: skip
 
     def thumbnails(self, name: str) -> tuple[bytes, bytes]:

@@ -9,15 +9,18 @@ import json
 import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from html import escape
 from pathlib import Path
 from string import Template
 from typing import Any
 
+from perceive_ir._errors import PerceiveIRError
 from perceive_ir._recipe import Recipe, command_words
 from perceive_ir._version import VERSION
 from perceive_ir._vocabulary import TIERS, TYPES
-from perceive_ir.batch._journal import HIDDEN, STATES, Journal, Row
+from perceive_ir.batch._journal import HIDDEN, NOTHING, STATES, Journal, Row
 from perceive_ir.files import natural
 from perceive_ir.files._atomic import replacing
 from perceive_ir.files._faults import one_line, writing
@@ -35,7 +38,8 @@ def report_path(output: Path) -> Path:
 def write_report(output: Path) -> Path:
     """Write the report of an output folder's last run; return the path of the page."""
     with Journal(output) as journal:
-        rows = sorted(journal.rows(latest=True), key=lambda row: natural(Path(row.name)))
+        asked = tuple(map(journal.noted, ("recipe hash", "weights")))
+        rows = sorted(map(partial(of_run, asked), journal.rows(latest=True)), key=lambda row: natural(Path(row.name)))
         notes = {name: journal.noted(name) for name in ("source", "recipe", "model", "device")}
         path = report_path(output)
         write_text(path.with_suffix(".csv"), as_csv(rows))
@@ -44,10 +48,22 @@ def write_report(output: Path) -> Path:
     return path
 
 
+def of_run(asked: tuple[str, ...], row: Row) -> Row:
+    """Return a picture as the last run left it: what an earlier one made with another recipe or other weights waits."""
+    return row if row.key == NOTHING or row.key[1:] == asked else Row(row.name, row.target)
+
+
+def report_stopped(output: Path) -> None:
+    """Write the report of a run that was stopped, if it began and the disk takes it; the stop comes first."""
+    if (output / HIDDEN).is_dir():
+        with suppress(PerceiveIRError):
+            write_report(output)
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    with writing(path), replacing(path, force=True) as partial:
-        partial.write_text(text, encoding="utf-8", errors="backslashreplace")
+    with writing(path), replacing(path, force=True) as unfinished:
+        unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def as_json(rows: Sequence[Row], notes: Mapping[str, str]) -> str:

@@ -34,8 +34,10 @@ T = TypeVar("T")
 
 AHEAD = 64
 """Pictures that are read ahead, at most."""
-BYTES_AHEAD = 2**26
-"""Bytes of files that are read ahead, at most, unless a single file is larger."""
+BYTES_AHEAD = 2**28
+"""Bytes of pictures that are read ahead, at most, unless a single one is larger."""
+UNPACKED = 16
+"""Bytes of pixels for each byte of a file, until one was read."""
 BYTES_BEHIND = 2**29
 """Bytes of pictures that wait to be written, at most."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -95,7 +97,7 @@ def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
         The input folder holds no pictures, or results would replace them.
     """
     if not (batch.output / HIDDEN).is_dir():
-        entries(batch, ())  # what cannot begin leaves nothing behind
+        entries(batch, {})  # what cannot begin leaves nothing behind
     with Journal(batch.output) as journal:
         sweep(batch.output)
         current = Run(batch, restorer, journal)
@@ -108,21 +110,21 @@ def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
 
 def overview(batch: Batch) -> list[tuple[Entry, Row]]:
     """List the pictures of a folder with what is known of them; none is read."""
-    rows: dict[str, Row] = {}
-    ours: set[str] = set()
-    if (batch.output / HIDDEN).is_dir():
-        with Journal(batch.output) as journal:
-            rows, ours = {row.name: row for row in journal.rows()}, journal.outputs()
-    return [(entry, known(entry, batch, rows.get(entry.name))) for entry in entries(batch, ours)]
+    if not (batch.output / HIDDEN).is_dir():
+        return [(entry, known(entry, batch, None)) for entry in entries(batch, {})]
+    with Journal(batch.output) as journal:
+        found = entries(batch, journal.outputs())
+        return [(entry, known(entry, batch, journal.row(entry.name))) for entry in found]
 
 
 def known(entry: Entry, batch: Batch, row: Row | None) -> Row:
-    """Return what is known of a picture, as far as it can be told without reading it."""
+    """Return what is known of a picture, in words, as far as it can be told without reading it."""
     target = stages.place(entry, batch)
     if entry.problem:
         return Row(entry.name, target, "failed", reason=entry.problem)
-    there = row is not None and row.target == target and (row.state != "done" or stages.is_there(row, entry))
-    return row if row is not None and there else Row(entry.name, target)
+    if row is None or row.target != target or (row.state == "done" and not stages.is_there(row, entry)):
+        return Row(entry.name, target)
+    return Row(entry.name, target, row.state, row.key, row.words, row.size)  # a folder may hold very many
 
 
 def preview(batch: Batch, restorer: Restorer) -> Iterator[tuple[Entry, str]]:
@@ -131,12 +133,12 @@ def preview(batch: Batch, restorer: Restorer) -> Iterator[tuple[Entry, str]]:
     Nothing is written.
     """
     if not (batch.output / HIDDEN).is_dir():
-        yield from ((entry, "failed" if entry.problem else "new") for entry in entries(batch, ()))
+        yield from ((entry, "failed" if entry.problem else "new") for entry in entries(batch, {}))
         return
     with Journal(batch.output) as journal:
-        rows, recipe = {row.name: row for row in journal.rows()}, stages.recipe_hash(batch.recipe)
+        recipe = stages.recipe_hash(batch.recipe)
         for entry in entries(batch, journal.outputs()):
-            yield entry, foreseen(entry, batch, rows.get(entry.name), recipe, restorer.card.digest)
+            yield entry, foreseen(entry, batch, journal.row(entry.name), recipe, restorer.card.digest)
 
 
 def foreseen(entry: Entry, batch: Batch, row: Row | None, recipe: str, weights: str) -> str:
@@ -169,7 +171,6 @@ class Run:
 
     def __init__(self, batch: Batch, restorer: Restorer, journal: Journal) -> None:
         self.batch, self.restorer, self.journal = batch, restorer, journal
-        self.rows = {row.name: row for row in journal.rows()}
         self.ours = journal.outputs()
         self.entries = entries(batch, self.ours)
         self.recipe_hash = stages.recipe_hash(batch.recipe)
@@ -178,6 +179,7 @@ class Run:
         self.before = 0
         self.bytes_left = sum(entry.size for entry in self.entries)
         self.bytes_done = 0
+        self.unpacked: float = UNPACKED
         self.start = time.perf_counter()
         self.readers = ThreadPoolExecutor(batch.workers, "perceive-ir reads")
         self.writers = ThreadPoolExecutor(batch.workers, "perceive-ir writes")
@@ -217,12 +219,15 @@ class Run:
 
     def begin(self) -> None:
         """Enter the pictures into the journal, and what the report says of the run."""
-        self.journal.begin(
+        rows = [
             Row(entry.name, stages.place(entry, self.batch), "failed" if entry.problem else "waiting")
             for entry in self.entries
-        )
+        ]
+        self.journal.begin(rows, self.batch.source)
         self.journal.note("recipe", self.batch.recipe.model_dump_json())
+        self.journal.note("recipe hash", self.recipe_hash)
         card = self.restorer.card
+        self.journal.note("weights", card.digest)
         self.journal.note("model", f"{card.name} {card.version} ({card.digest[:12]})")
         self.journal.note("source", str(self.batch.source))
         self.journal.note("device", f"{self.restorer.device}, {str(self.restorer.precision).removeprefix('torch.')}")
@@ -236,14 +241,13 @@ class Run:
 
     def read_ahead(self) -> bool:
         """Let the threads read what comes next, as far as memory allows; return whether anything is left."""
-        under_way = sum(entry.size for entry, _ in self.reading)
+        under_way = sum(entry.size for entry, _ in self.reading) * self.unpacked
         while self.waiting and len(self.reading) < AHEAD:
-            entry = self.waiting[0]
-            if self.reading and under_way + entry.size > BYTES_AHEAD:
+            under_way += self.waiting[0].size * self.unpacked
+            if self.reading and under_way > BYTES_AHEAD:
                 break
-            under_way += self.waiting.popleft().size
-            before = self.rows.get(entry.name)
-            weights = self.restorer.card.digest
+            entry = self.waiting.popleft()
+            before, weights = self.journal.row(entry.name), self.restorer.card.digest
             job = self.readers.submit(stages.read, entry, self.batch, self.recipe_hash, weights, before)
             self.reading.append((entry, job))
         return bool(self.reading)
@@ -255,7 +259,9 @@ class Run:
             entry, job = self.reading.popleft()
             self.read_ahead()
             found = outcome(job)
-            pixels += found.pixels if isinstance(found, Loaded) else 0
+            if isinstance(found, Loaded):
+                pixels += found.pixels
+                self.unpacked = found.picture.data.nbytes / max(1, entry.size)
             yield entry, found
 
     def restored(self, group: Sequence[Loaded]) -> Iterator[Event]:
@@ -352,9 +358,9 @@ class Run:
         """End the threads; what is being written is finished and entered."""
         self.readers.shutdown(cancel_futures=True)
         self.writers.shutdown()
-        with suppress(FolderError):  # the disk is full: what could not be written waits for the next run
-            for done, job in self.writing:
-                row = outcome(job)
+        for done, job in self.writing:
+            row = outcome(job)
+            with suppress(FolderError):  # the disk is full: what could not be written waits for the next run
                 self.told(done.loaded.entry, row)
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from perceive_ir._errors import ImageFileError
 from perceive_ir._recipe import Recipe, make_recipe
+from perceive_ir._trace import keep_trace
 from perceive_ir.batch._batch import Batch, Entry
 from perceive_ir.batch._journal import Key, Row
 from perceive_ir.batch._thumbnail import thumbnail
@@ -205,6 +206,9 @@ def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> lis
     changed = [one for one in done if one[1].tile != (0, 0)]
     again = iter(attempt(together, lambda one: together([one])[0], changed))
     found = [next(again) if result.tile != (0, 0) else result.perception for _, result in done]
+    for seen in found:
+        if isinstance(seen, Exception):
+            keep_trace(seen)  # the result is there; the report says that it was not looked at
     return [None if isinstance(seen, Exception) else seen for seen in found]
 
 

@@ -49,6 +49,8 @@ def assess(
     restorer = load(recipe.model, device=recipe.device, precision=recipe.precision)
 
     def look(path: Path) -> Perception:
+        if is_folder(path):
+            raise ImageFileError(f"{path} holds no pictures; check its name, or give --recursive")
         picture = read_image(path)
         axes = picture.axes if recipe.axes == "auto" else recipe.axes
         return restorer.perceive(picture.data, axes, recipe.value_range)
@@ -67,15 +69,10 @@ def assess(
 
 
 def expanded(path: Path, recursive: bool) -> list[Path]:
-    """Return the pictures of a folder, or what is none as it is."""
+    """Return the pictures of a folder, or what has none as it is."""
     from perceive_ir.batch import pictures
 
-    if not is_folder(path):
-        return [path]
-    found = pictures(path, recursive=recursive)
-    if not found:
-        raise ImageFileError(f"{path} holds no pictures; check its name, or give --recursive")
-    return found
+    return (pictures(path, recursive=recursive) if is_folder(path) else []) or [path]
 
 
 def ranked(found: Sequence[tuple[Path, Perception | None, str]]) -> list[tuple[Path, Perception | None, str]]:

@@ -50,7 +50,7 @@ def batch(
     ] = False,
 ) -> None:
     """Restore all pictures of a folder. Killed at any moment and started again, it goes on where it was."""
-    from perceive_ir.batch import Batch, write_report
+    from perceive_ir.batch import Batch, report_stopped, write_report
 
     wish = Batch(
         source, output, recipe, pattern, recursive, format, name, only_low, retry_failed, force, workers, second_look
@@ -62,7 +62,7 @@ def batch(
     try:
         last = follow(wish, restorer)
     except KeyboardInterrupt:
-        write_report(output)
+        report_stopped(output)
         raise
     say(f"{last.words()}; report: {write_report(output)}")
     finish(last.failed)

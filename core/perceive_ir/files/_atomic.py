@@ -17,6 +17,8 @@ from perceive_ir.files._faults import one_line, reason
 PARTIAL_SUFFIX = ".perceive_ir.partial"
 """Ends the hidden name of a file that is being written; one left behind by a kill may be deleted."""
 
+_ZEROS = bytes(2**20)
+
 
 @contextmanager
 def replacing(path: Path, *, force: bool = False) -> Iterator[Path]:
@@ -57,6 +59,15 @@ def check_target(path: Path, *, force: bool = False) -> None:
             )
     except OSError as error:
         raise ImageFileError(one_line(f"{path} cannot be written: {reason(error)}; {remedy(error)}")) from error
+
+
+def ask_disk(partial: Path, size: int) -> None:
+    """Write so many zeros, so that the disk says what it says to those who write: that it is full."""
+    with open(partial, "wb") as file:
+        for _ in range(-(-size // len(_ZEROS))):
+            file.write(_ZEROS)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def _mode(path: Path) -> int | None:

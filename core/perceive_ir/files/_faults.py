@@ -5,9 +5,11 @@ from __future__ import annotations
 import logging
 import os
 import struct
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from perceive_ir._errors import ImageFileError, remedy
@@ -36,29 +38,54 @@ def damaged(path: Path, what: str = "it is truncated or damaged") -> ImageFileEr
     return ImageFileError(one_line(f"{path} cannot be read: {what}; {GET_AGAIN}"))
 
 
-class _Collect(logging.Filter):
-    """Takes the records of a logger out of circulation."""
+_records: ContextVar[list[logging.LogRecord] | None] = ContextVar("records", default=None)
+"""Where the records of this thread go: several files are read at once, and each has its own doubts."""
+
+
+def _collect(record: logging.LogRecord) -> bool:
+    """Take a record out of circulation; let it pass where nobody collects."""
+    records = _records.get()
+    if records is not None:
+        records.append(record)
+    return records is None
+
+
+class _Silence:
+    """Ignores warnings as long as any thread is inside: what the module `warnings` keeps is shared by all of them."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.records: list[logging.LogRecord] = []
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.before = warnings.catch_warnings(action="ignore")
 
-    def filter(self, record: logging.LogRecord) -> bool:
-        self.records.append(record)
-        return False
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.before = warnings.catch_warnings(action="ignore")
+                self.before.__enter__()
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.before.__exit__(None, None, None)
+
+
+_silence = _Silence()
 
 
 @contextmanager
 def quiet() -> Iterator[list[logging.LogRecord]]:
-    """Libraries say nothing meanwhile; yields what tifffile would have logged."""
-    collector = _Collect()
-    logger = logging.getLogger("tifffile")
-    logger.addFilter(collector)
+    """Libraries say nothing meanwhile; yields what tifffile would have logged in this thread."""
+    logging.getLogger("tifffile").addFilter(_collect)  # once: it knows its filters
+    records: list[logging.LogRecord] = []
+    outer = _records.set(records)
     try:
-        with warnings.catch_warnings(action="ignore"):
-            yield collector.records
+        with _silence:
+            yield records
     finally:
-        logger.removeFilter(collector)
+        _records.reset(outer)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from perceive_ir.files import _exif, _tiff_fields
+from perceive_ir.files._atomic import ask_disk
 from perceive_ir.files._description import KEYWORD, Description, added
 from perceive_ir.files._picture import Meta, TiffMeta
 from perceive_ir.files._tiff_read import is_inverted, our_axes
@@ -31,7 +32,12 @@ def write_tiff(
 ) -> tuple[str, ...]:
     """Write `array` and return notes on what could not be kept; `same`: shape and axes are those of the source."""
     pixels, options, notes = plan(array, axes, meta, ome=ome, same=same, description=description)
-    tifffile.imwrite(path, pixels, **options)
+    try:
+        tifffile.imwrite(path, pixels, **options)
+    except OSError as error:
+        if error.errno is None:  # numpy keeps to itself why it could not write
+            ask_disk(path, pixels.nbytes)
+        raise
     return notes
 
 
