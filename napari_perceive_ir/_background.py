@@ -8,6 +8,7 @@ from typing import Any
 from napari.qt.threading import GeneratorWorker, create_worker
 from qtpy.QtCore import QObject, QThreadPool, Signal  # type: ignore[attr-defined]
 
+from napari_perceive_ir import _indicator
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, guarded, loading
 from perceive_ir import Recipe
 
@@ -43,6 +44,9 @@ class Job(QObject):
         self._worker = create_worker(
             guarded, events, *args, _start_thread=False, _progress=progress, _worker_class=ClosingWorker
         )
+        if visible:
+            self._worker.started.connect(_indicator.turn)
+            self._worker.finished.connect(_indicator.let_go)  # another job stops it again at its next step
         self._worker.yielded.connect(self._pass_on)
         self._worker.finished.connect(self._end)
         self.destroyed.connect(self._worker.quit)
@@ -63,6 +67,7 @@ class Job(QObject):
             return
         self.happened.emit(event)
         if isinstance(event, Progress) and self._worker.pbar is not None:  # last: napari lets the next event in here
+            _indicator.turn()
             self._worker.pbar.total = event.total
             self._worker.pbar.update(event.done - self._worker.pbar.n)
 

@@ -10,9 +10,10 @@ import pytest
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QThreadPool
+from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QScrollArea
 
-from napari_perceive_ir import _commands, map_layer, restore_layer
+from napari_perceive_ir import _commands, _indicator, map_layer, restore_layer
 from napari_perceive_ir._controls import RecipeControls
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._map_dock import QualityMapDock
@@ -131,6 +132,35 @@ def test_progress_is_shown_in_the_dock_and_in_the_activity_dock(
     gate.opened.set()
     finish(qtbot, dock)
     assert dock.progress.isHidden() and not progress._all_instances
+
+
+def test_while_a_run_is_on_the_sign_in_the_status_bar_moves_with_it_alone(window: Any, qtbot: QtBot, gate: Any) -> None:
+    dock, (sign,), state = opened(window), _indicator.signs(), QMovie.MovieState
+    for gate.at in ("Seen", "Progress"):
+        hold(qtbot, dock, gate)
+        qtbot.waitUntil(lambda: sign.state() == state.Paused, timeout=LONG)
+        gate.opened.set()
+        finish(qtbot, dock)
+        qtbot.waitUntil(lambda: sign.state() == state.NotRunning, timeout=LONG)
+        gate.seen.clear()
+        gate.opened.clear()
+
+
+def test_the_sign_turns_by_one_picture_and_goes_on_where_others_are_at_work(window: Any) -> None:
+    from napari.utils import progress
+
+    (sign,), state = _indicator.signs(), QMovie.MovieState
+    with progress(total=1):
+        assert sign.state() == state.Running
+        before = sign.currentFrameNumber()
+        _indicator.turn()
+        assert (sign.state(), sign.currentFrameNumber()) == (state.Paused, before + 1)
+        _indicator.let_go()
+        assert sign.state() == state.Running
+    sign.stop()
+    _indicator.turn()
+    _indicator.let_go()
+    assert sign.state() == state.NotRunning
 
 
 def test_removing_the_layer_stops_the_run(viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
