@@ -44,6 +44,15 @@ def insert_quietly(viewer: Any, place: int, layer: Layer) -> None:
     selection.active = active
 
 
+def put_into(layer: Image, pixels: NDArray[Any]) -> None:
+    """Show other pixels in a layer whose array is its own."""
+    if (layer.data.shape, layer.data.dtype) != (pixels.shape, pixels.dtype):
+        layer.data = pixels
+        return
+    layer.data[...] = pixels  # of another array napari would also ask what it is to all other layers
+    layer.refresh(thumbnail=False, highlight=False, extent=False)
+
+
 class Overlay:
     """Shows pixels over a part of a picture in one layer, which is added once and then changed in place.
 
@@ -67,12 +76,14 @@ class Overlay:
 
     def show(self, pixels: NDArray[Any], corner: Sequence[float], steps: Mapping[int, int] | None = None) -> None:
         """Show pixels of the picture from a corner on; each stands for as many along an axis as ``steps`` says."""
+        moved = (tuple(self._corner), self._steps) != (tuple(corner), steps or {})
         self._corner, self._steps = corner, steps or {}
         if self.layer is None:
             self._add(pixels)
             return
-        self.layer.data = pixels
-        self._place()
+        put_into(self.layer, pixels)
+        if moved:
+            self._place()
 
     def remove(self) -> None:
         """Take the layer away; a second time does nothing."""
