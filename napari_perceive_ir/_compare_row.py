@@ -10,6 +10,7 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_perceive_ir._compare import Comparison, Flip, SideBySide, Swipe, is_cover, share_place
+from napari_perceive_ir._dialogs import DialogWatch
 
 KEY = "H"
 """Held, it shows what was before; no command of napari has it."""
@@ -45,6 +46,8 @@ class CompareRow(QWidget):
         self.side_button.clicked.connect(lambda on: self._compare(SideBySide if on else None))
         viewer.layers.selection.events.changed.connect(self._refresh)
         viewer.layers.events.removed.connect(self._refresh)
+        self._dialogs = DialogWatch(self)
+        self._dialogs.opened.connect(self.stop)  # else its layers would be saved
         self._take_key()
         self._refresh()
 
@@ -74,6 +77,7 @@ class CompareRow(QWidget):
         self.stop()
         pair = self._pair()
         if kind is not None and pair is not None:
+            self._dialogs.watch()
             self._on = kind(self._viewer, *pair, lost=self._stop_soon)
         self._refresh()
 

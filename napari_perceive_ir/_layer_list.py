@@ -6,12 +6,12 @@ from typing import Any
 
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QListView, QWidget
+from qtpy.QtWidgets import QApplication, QListView
 
 
-def hide_in_list(window: QWidget | None, layer: Layer) -> None:
-    """Hide the row of a layer for as long as it is there, in every list of layers that a window has."""
-    for view in window.findChildren(QListView) if window is not None else ():
+def hide_in_list(layer: Layer) -> None:
+    """Hide the row of a layer for as long as it is there, in every list of layers that there is."""
+    for view in [view for window in QApplication.topLevelWidgets() for view in window.findChildren(QListView)]:
         model: Any = view.model()
         if model is None or not isinstance(held(model, 0), Layer):
             continue  # a list of something else, such as files

@@ -50,7 +50,7 @@ class LiveStrength(QObject):
     def __init__(self, controls: RecipeControls, viewer: Any) -> None:
         super().__init__(controls)
         self._controls, self._layers = controls, viewer.layers
-        self._moving = Moving(viewer, controls)
+        self._moving = Moving(viewer)
         self._shown: Shown | None = None
         self._blended: Shown | None = None
         """What the job blends anew; another result may have taken its place by the time that it is done."""

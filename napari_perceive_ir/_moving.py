@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_perceive_ir._compare import grid_of
-from napari_perceive_ir._layer_list import hide_in_list
 from napari_perceive_ir._overlay import Overlay
 from napari_perceive_ir._preview import lifted, plane_number
 from napari_perceive_ir._visible import plane_index, shown_axes, visible_part
 
 if TYPE_CHECKING:
     from napari.layers import Image
-    from qtpy.QtWidgets import QWidget
 
     from perceive_ir import Recipe, Result
 
@@ -30,12 +28,10 @@ class Moving:
     ----------
     viewer
         The napari viewer.
-    around
-        A widget in its window.
     """
 
-    def __init__(self, viewer: Any, around: QWidget) -> None:
-        self._viewer, self._around = viewer, around
+    def __init__(self, viewer: Any) -> None:
+        self._viewer = viewer
         self._overlay: Overlay | None = None
 
     @property
@@ -62,10 +58,7 @@ class Moving:
             self.end()
             self._overlay = Overlay(self._viewer, layer, f"{layer.name} at another strength")
         steps = {n: step for n, axis in enumerate(axes) if axis in "YX"}
-        new = self._overlay.layer is None
         self._overlay.show(lifted(pixels, axes, index), corner, steps)
-        if new and self._overlay.layer is not None:
-            hide_in_list(self._around.window(), self._overlay.layer)  # it comes and goes with the hand on the slider
         return True
 
     def end(self) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
+from napari_perceive_ir._layer_list import hide_in_list
 from napari_perceive_ir._layers import KEY
 from napari_perceive_ir._placement import cell_placement, placement
 
@@ -55,6 +56,8 @@ def put_into(layer: Image, pixels: NDArray[Any]) -> None:
 
 class Overlay:
     """Shows pixels over a part of a picture in one layer, which is added once and then changed in place.
+
+    The layer does not stand in napari's list: it is none of the user's.
 
     Parameters
     ----------
@@ -104,6 +107,7 @@ class Overlay:
             self._connect(getattr(under.events, name), self._place)
         pictures = [n for n, layer in enumerate(self._viewer.layers) if isinstance(layer, Image)]
         insert_quietly(self._viewer, pictures[-1] + 1, self.layer)  # what is painted or drawn stays in sight
+        hide_in_list(self.layer)
         if not hides_below(under):
             self._undo.callback(setattr, under, "visible", under.visible)
             under.visible = False

@@ -138,7 +138,10 @@ def middle(box: Box) -> Box:
 
 
 def previewing(plan: PreviewPlan, known: Known) -> Iterator[Event]:
-    """Restore what is planned and not known yet, with an event after every patch; close the iterator to cancel."""
+    """Restore what is planned and not known yet, with an event after every patch; close the iterator to cancel.
+
+    Of a new picture the pixels come first as they are: while it is looked at, napari makes a layer of them.
+    """
     from perceive_ir._part import Whole
     from perceive_ir.images import check_array, parse_layout, read_tile
 
@@ -146,14 +149,15 @@ def previewing(plan: PreviewPlan, known: Known) -> Iterator[Event]:
     yield Ready()
     array = check_array(run.pixels())
     layout = parse_layout(array.shape, run.recipe.axes)
+    number = 0 if run.part else plane_number(run.recipe.axes, layout.stack_shape, plan.index)
+    pixels = np.array(read_tile(array, layout.plane(number), *plan.box))
     if known.perception is None:
+        yield Previewed(lifted(pixels, run.recipe.axes, plan.index), corner(plan))
         known.perception = restorer.perceive(array, run.recipe.axes, run.recipe.value_range)
     yield Seen(known.perception)
     whole = Whole(restorer, array, layout, run.recipe, known.perception, run.labels)
-    number = 0 if run.part else plane_number(run.recipe.axes, layout.stack_shape, plan.index)
     if run.recipe.handling == "region":
         yield from judging(whole, number, known)
-    pixels = np.array(read_tile(array, layout.plane(number), *plan.box))
     for note, done, total in patched(pixels, plan, whole, number, known):
         yield Previewed(lifted(pixels, run.recipe.axes, plan.index), corner(plan), done, total, note)
 

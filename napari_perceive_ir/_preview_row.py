@@ -10,6 +10,7 @@ from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
 from napari_perceive_ir._compare import camera_of
+from napari_perceive_ir._dialogs import DialogWatch, dialog_open
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._overlay import Overlay
 from napari_perceive_ir._preview import MOST_PIXELS, Known, NotPreviewed, PreviewPlan, plan_preview, previewing
@@ -49,10 +50,11 @@ class PreviewRow(QWidget):
         self._overlay: Overlay | None = None
         self._watched: Image | None = None
         self._known: dict[Image, Known] = {}
+        self._dialogs = DialogWatch(self)
         self.box = QCheckBox("P&review")
         self.box.setToolTip(
-            "Restore what the canvas shows, as you pan, zoom, paint and move the controls. It is in a layer of its own "
-            "that goes away when this is switched off: do that before you save all layers."
+            "Restore what the canvas shows, as you pan, zoom, paint and move the controls. It lies over the picture, "
+            "which stays as it is, and is not saved."
         )
         self.status = wrapped()
         self.setFocusProxy(self.box)
@@ -92,6 +94,8 @@ class PreviewRow(QWidget):
         self._controls.changed.connect(self._ask)
         viewer.layers.events.removed.connect(self._removed)
         self.box.toggled.connect(self._toggle)
+        self._dialogs.opened.connect(self._make_way)
+        self._dialogs.closed.connect(lambda: self._ask())
 
     def _toggle(self, on: bool) -> None:
         if on:
@@ -111,8 +115,9 @@ class PreviewRow(QWidget):
             self._pause.start()
 
     def _begin(self) -> None:
-        if self._job is not None:
+        if self._job is not None or dialog_open():
             return  # its end begins anew
+        self._dialogs.watch()
         layer = self._controls.layer.value
         self._watch(layer)
         try:
@@ -132,6 +137,11 @@ class PreviewRow(QWidget):
         self._job.happened.connect(self._happened)
         self._job.ended.connect(self._ended)
         self._job.start()
+
+    def _make_way(self) -> None:
+        """Leave the layers to what a dialog asks for, such as to save them all."""
+        self._cancel()
+        self._clear()
 
     def _recipe(self, layer: Image | None) -> Recipe:
         recipe = self._controls.recipe()
@@ -161,6 +171,8 @@ class PreviewRow(QWidget):
     def _show(self, event: Previewed) -> None:
         assert self._overlay is not None and self._plan is not None
         self._overlay.show(event.pixels, event.corner)
+        if not event.total:
+            return
         going = f"Preview: {event.done} of {event.total} parts." if event.done < event.total else "Previewed."
         note = event.note and f" {event.note[0].upper()}{event.note[1:]}."
         self._say(going + note + (CROPPED if self._plan.cropped else ""))

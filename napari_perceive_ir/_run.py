@@ -109,9 +109,10 @@ class Previewed:
     """With all axes of the layer."""
     corner: tuple[int, ...]
     """The pixel of the layer that is the first."""
-    done: int
-    total: int
-    note: str
+    done: int = 0
+    total: int = 0
+    """Parts; none as long as the picture is not looked at."""
+    note: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,17 +55,20 @@ def work_until(done: Callable[[], object]) -> None:
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.WaitForMoreEvents)
 
 
-def until_drawn(viewer: Any, change: Callable[[], object]) -> float:
-    """Seconds from a change until the canvas has drawn other pixels than before."""
-    fresh: list[Any] = []
+def until_drawn(viewer: Any, change: Callable[[], object], there: Callable[[], object] = lambda: True) -> float:
+    """Seconds from a change until the canvas has drawn, after something was there."""
     drawn: list[Any] = []
-    canvas = viewer.window._qt_viewer.canvas._scene_canvas
-    canvas.events.draw.connect(lambda _: drawn.extend(fresh), position="last")
-    for event in (viewer.layers.events.inserted, *(layer.events.set_data for layer in viewer.layers)):
-        event.connect(lambda _: fresh.append(True))
+    events = viewer.window._qt_viewer.canvas._scene_canvas.events
+
+    def draw(_: Any) -> None:
+        if there():
+            drawn.append(True)
+
     start = time.perf_counter()
     change()
+    events.draw.connect(draw, position="last")
     work_until(lambda: drawn)
+    events.draw.disconnect(draw)
     return time.perf_counter() - start
 
 
@@ -98,22 +101,32 @@ def overhead(dock: Any, image: Any, repeats: int) -> str:
 
 
 def frame(viewer: Any, slider: Any) -> str:
-    """Say how long it takes until a move of a slider is seen, while it is dragged."""
+    """Say how long it takes until a move of a slider is seen, while it is dragged, and a drawing without any change."""
     slider.focusProxy().setSliderDown(True)
+    until_drawn(viewer, lambda: slider.setValue(0.5))  # makes a layer
     times = [until_drawn(viewer, lambda n=n: slider.setValue(1 - n / 2 / MOVES)) for n in range(1, MOVES + 1)]
+    canvas = viewer.window._qt_viewer.canvas._scene_canvas
+    bare = [until_drawn(viewer, canvas.update) for _ in range(MOVES)]
     slider.focusProxy().setSliderDown(False)
-    return f"{1000 * median(times):.0f} ms"
+    return f"{1000 * median(times):.0f} ms · {1000 * median(bare):.0f} ms"
 
 
 def first_pixels(viewer: Any, dock: Any) -> str:
     """Say how long it takes from the click on Preview until something of it is drawn; the picture is not known yet."""
     times = []
     for seed in range(MOVES // 4):
-        show(viewer, np.roll(picture(USUAL), seed, axis=0))
-        times.append(until_drawn(viewer, button(dock, "P&review").click))
+        image = np.roll(picture(USUAL), seed, axis=0)
+        show(viewer, image)
+        times.append(until_drawn(viewer, button(dock, "P&review").click, lambda image=image: restored(dock, image)))
         work_until(lambda: not dock.preview.running)
         press(dock, "P&review")
     return f"{median(times):.2f} s"
+
+
+def restored(dock: Any, image: Any) -> bool:
+    """Whether a preview shows anything other than the picture."""
+    layer = dock.preview.layer
+    return layer is not None and bool((layer.data != image).any())
 
 
 def measure(viewer: Any, side: int, repeats: int) -> dict[str, str]:
@@ -129,7 +142,7 @@ def measure(viewer: Any, side: int, repeats: int) -> dict[str, str]:
     told[f"first pixels of a preview, {USUAL}²"] = first_pixels(viewer, dock)
     show(viewer, image)
     told[f"library · dock · overhead, {side}²"] = overhead(dock, image, repeats)
-    told[f"strength slider, one frame, {side}²"] = frame(viewer, dock.controls.strength)
+    told[f"strength slider, one frame · a drawing without a change, {side}²"] = frame(viewer, dock.controls.strength)
     return told
 
 

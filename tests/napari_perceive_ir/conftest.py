@@ -47,6 +47,16 @@ def hold(qtbot: Any, dock: Any, gate: Gate) -> None:
     qtbot.waitUntil(lambda: gate.at in gate.seen, timeout=LONG)
 
 
+def listed(window: Any) -> list[str]:
+    """Return the layers in napari's list that a person sees, from the bottom up."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QListView
+
+    (view,) = [one for one in window.findChildren(QListView) if "Layer" in type(one).__name__]
+    rows = [row for row in reversed(range(view.model().rowCount())) if not view.isRowHidden(row)]
+    return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
     if "qtbot" not in request.fixturenames:

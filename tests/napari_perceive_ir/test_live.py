@@ -10,7 +10,7 @@ import pytest
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QListView, QStyle, QWidget
+from qtpy.QtWidgets import QStyle
 
 from napari_perceive_ir import _moving
 from napari_perceive_ir._compare import camera_of, grid_of
@@ -18,7 +18,7 @@ from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._run import same_but_strength
 from perceive_ir import Recipe
-from tests.napari_perceive_ir.conftest import LONG, picture
+from tests.napari_perceive_ir.conftest import LONG, listed, picture
 
 SHAPE = (150, 130)
 
@@ -105,13 +105,6 @@ def test_a_dragged_slider_blends_what_is_seen_and_the_whole_on_release(viewer: M
     qtbot.waitUntil(lambda: cover(viewer) is None, timeout=LONG)
     strength = dock.controls.recipe().strength
     np.testing.assert_allclose(layer.data, source + strength * (full - source), atol=1e-6)
-
-
-def listed(window: QWidget) -> list[str]:
-    """Return the layers in napari's list that a person sees, from the bottom up."""
-    (view,) = [one for one in window.findChildren(QListView) if "Layer" in type(one).__name__]
-    rows = [row for row in reversed(range(view.model().rowCount())) if not view.isRowHidden(row)]
-    return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
 
 
 def test_while_it_is_dragged_no_other_layer_stands_in_the_list(

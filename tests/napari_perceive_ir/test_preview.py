@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QThreadPool
+from qtpy.QtCore import QThreadPool, QTimer
+from qtpy.QtWidgets import QApplication, QDialogButtonBox
 
 from napari_perceive_ir import _preview, _preview_row
 from napari_perceive_ir._compare import Swipe, camera_of
@@ -22,7 +24,7 @@ from napari_perceive_ir._preview import CELL, MOST_PIXELS, box_of, cells_in, lum
 from napari_perceive_ir._visible import kept_corners, visible_part
 from perceive_ir import Restorer
 from perceive_ir._part import Whole
-from tests.napari_perceive_ir.conftest import LONG, click, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, listed, names, picture
 
 SHAPE = (300, 260)
 TOLERANCE = 1 / 512
@@ -248,6 +250,53 @@ def test_switching_off_takes_the_layer_away(viewer: Model, qtbot: QtBot) -> None
     assert names(viewer) == ["cells"]
 
 
+def test_while_the_picture_is_looked_at_its_layer_is_there_already(viewer: Model, qtbot: QtBot, put_gate: Any) -> None:
+    held = put_gate(_preview_row, "previewing", at="Previewed")
+    dock, source = opened(viewer, qtbot), viewer.layers["cells"]
+    click(qtbot, dock.preview.box)
+    qtbot.waitUntil(lambda: dock.preview.layer is not None, timeout=LONG)
+    assert held.seen == ["Ready", "Previewed"] and "Looking" in dock.preview.status.text()
+    shown = dock.preview.layer
+    assert np.array_equal(shown.data, source.data)
+    own = shown.data
+    held.opened.set()
+    settled(qtbot, dock)
+    assert dock.preview.layer is shown and shown.data is own and not np.array_equal(own, source.data)
+
+
+def test_saving_all_layers_saves_the_users_layers_alone(
+    make_napari_viewer: Callable[..., Any], qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved: list[str] = []
+
+    def save(path: str, layers: list[Any], **more: Any) -> list[str]:
+        saved.extend(map(str, layers))
+        return [path]
+
+    monkeypatch.setattr("napari.plugins.io.save_layers", save)
+    viewer = make_napari_viewer(show=True)
+    viewer.add_image(picture(*SHAPE), name="cells")
+    dock = opened(viewer, qtbot)
+    viewer.window.add_dock_widget(dock)
+    previewed(qtbot, dock)
+    assert listed(dock.window()) == ["cells"] and names(viewer) == ["cells", "cells preview"]
+
+    def answer() -> None:
+        dialog: Any = QApplication.activeModalWidget()
+        if dialog is not None:
+            asked.stop()
+            dialog.selectFile(str(tmp_path / "all"))
+            dialog.findChild(QDialogButtonBox).button(QDialogButtonBox.StandardButton.Save).click()
+
+    asked = QTimer()
+    asked.timeout.connect(answer)
+    asked.start(2 * _preview_row.PAUSE)
+    viewer.window._qt_viewer._save_layers_dialog()
+    assert saved == ["cells"]
+    settled(qtbot, dock)
+    assert names(viewer) == ["cells", "cells preview"]
+
+
 def test_switching_off_in_the_midst_leaves_nothing(viewer: Model, qtbot: QtBot, put_gate: Any) -> None:
     held = put_gate(_preview_row, "previewing", at="Previewed")
     dock = opened(viewer, qtbot)
@@ -459,7 +508,7 @@ def test_the_window_does_not_wait_for_torch_when_the_dock_opens() -> None:
 import sys
 import numpy
 from napari.components import ViewerModel
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QDialogButtonBox
 from napari_perceive_ir import _dock
 app, viewer = QApplication([]), ViewerModel()
 _dock.load_early = lambda *args: None
