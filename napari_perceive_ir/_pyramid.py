@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from perceive_ir.images import mean_of, starts_along
+
 AT_ONCE = 8_000_000
 """Values that are averaged at once, to save memory."""
 
@@ -41,28 +43,9 @@ def coarser(image: Array, levels: Sequence[Shape]) -> list[Array]:
 def shrunk(image: Array, shape: Sequence[int]) -> Array:
     """Return a picture of another, smaller shape, whose pixels are the means of those that they cover."""
     out = np.empty(shape, image.dtype)
-    starts = starts_along(image.shape[0], shape[0])
+    edges = [starts_along(n, wanted) for n, wanted in zip(image.shape, shape, strict=True)]
     rows = max(1, AT_ONCE * shape[0] // image.size)
     for first in range(0, shape[0], rows):
-        last = min(first + rows, shape[0])
-        means = image[starts[first] : starts[last]]
-        for axis, length in enumerate((last - first, *shape[1:])):
-            means = mean_along(means, axis, length, starts[first : last + 1] - starts[first] if axis == 0 else None)
-        out[first:last] = np.rint(means) if image.dtype.kind in "iu" else means
+        part = edges[0][first : first + rows + 1]
+        out[first : first + rows] = mean_of(image[part[0] : part[-1]], [part - part[0], *edges[1:]])
     return out
-
-
-def mean_along(values: Array, axis: int, length: int, starts: NDArray[np.intp] | None) -> Array:
-    """Shrink one axis; ``starts`` says where each of the new pixels begins, and where the last one ends."""
-    if values.shape[axis] == length:
-        return values
-    edges = starts_along(values.shape[axis], length) if starts is None else starts
-    work = np.result_type(values.dtype, np.float32)
-    counts = np.diff(edges).astype(work).reshape([-1 if n == axis else 1 for n in range(values.ndim)])
-    means: Array = np.add.reduceat(values, edges[:-1], axis=axis, dtype=work) / counts
-    return means
-
-
-def starts_along(length: int, wanted: int) -> NDArray[np.intp]:
-    """Return where each of ``wanted`` pixels begins on an axis, and its end."""
-    return np.arange(wanted + 1) * length // wanted

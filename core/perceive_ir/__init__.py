@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from perceive_ir._lazy import restore_lazy
+    from perceive_ir._ome_zarr import restore_ome_zarr
     from perceive_ir._perception import Perception, QualityMap
     from perceive_ir._recipe import Recipe
     from perceive_ir._result import Result, Step
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
-    "restore_lazy": "_lazy",
+    "restore_lazy": "_lazy", "restore_ome_zarr": "_ome_zarr",
     "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
     "NotEnoughMemoryError": "_errors", "PerceiveIRError": "_errors", "WeightsError": "_errors",
     "Perception": "_perception", "QualityMap": "_perception",
@@ -35,7 +36,7 @@ _PLACES = {
 __all__ = [
     "TASKS", "TIERS", "TYPES", "FolderError", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError",
     "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available",
-    "degrade", "load", "restore", "restore_lazy",
+    "degrade", "load", "restore", "restore_lazy", "restore_ome_zarr",
 ]  # fmt: skip
 
 

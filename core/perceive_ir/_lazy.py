@@ -18,6 +18,7 @@ from perceive_ir._part import Box, Whole, surrounded, surroundings, within
 from perceive_ir._perception import Perception, margin
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
+from perceive_ir.files._zarr import stored_in
 from perceive_ir.images import Layout, LazyArray, check_array, find_range, parse_layout, read_tile, write_tile
 
 if TYPE_CHECKING:
@@ -62,26 +63,34 @@ def restore_lazy(
         Of the array's shape and dtype. Its pixels are those of `restore` within 1/512 of the value range; computing
         some of them reads and computes their chunks, with the context around them, and nothing else.
     """
-    recipe = make_recipe(recipe, **fields)
-    if recipe.handling == "painted":
-        raise ValueError("handling 'painted' needs the whole picture: use restore(), or handling 'image' or 'region'")
-    source, chunked = source_of(check_array(array)), dask_array()
-    layout = parse_layout(source.shape, recipe.axes)
-    restorer = model_of(recipe)
-    restorer.check_overlap(recipe)
-    if perception is None:
-        perception = restorer.perceive(source, recipe.axes, recipe.value_range)
-    elif recipe.value_range != "auto":
-        perception = replace(perception, value_range=find_range(source, layout, recipe.value_range))
-    token = chunked.core.tokenize(array, recipe.model_dump_json(), perception.to_dict(), restorer.card.digest)
-    dtype, sides = np.dtype(source.dtype), sides_of(layout, getattr(array, "chunks", None))
+    chunked, made = dask_array(), chunks_of(array, make_recipe(recipe, **fields), perception)
+    card = model_of(made.recipe).card
+    token = chunked.core.tokenize(array, made.recipe.model_dump_json(), made.seen.to_dict(), card.digest)
+    dtype = np.dtype(made.source.dtype)
     return chunked.map_blocks(
-        Chunks(source, layout, recipe, perception, sides),
-        chunks=chunked.core.normalize_chunks(sides, layout.shape),
+        made,
+        chunks=chunked.core.normalize_chunks(made.sides, made.layout.shape),
         dtype=dtype,
-        meta=np.empty((0,) * len(layout.shape), dtype),
+        meta=np.empty((0,) * len(made.sides), dtype),
         name=f"restored-{token}",
     )
+
+
+def chunks_of(
+    array: Any, recipe: Recipe, perception: Perception | None = None, restorer: Restorer | None = None
+) -> Chunks:
+    """Return what computes the chunks of a restored array; what is wrong with it is found now, unless it is known."""
+    if recipe.handling == "painted":
+        raise ValueError("handling 'painted' needs the whole picture: use restore(), or handling 'image' or 'region'")
+    source = source_of(check_array(array))
+    layout = parse_layout(source.shape, recipe.axes)
+    model = restorer or model_of(recipe)
+    model.check_overlap(recipe)
+    if perception is None:
+        perception = model.perceive(source, recipe.axes, recipe.value_range)
+    elif recipe.value_range != "auto":
+        perception = replace(perception, value_range=find_range(source, layout, recipe.value_range))
+    return Chunks(source, layout, recipe, perception, sides_of(layout, stored_in(array)), restorer)
 
 
 def dask_array() -> Any:
@@ -108,14 +117,13 @@ class Chunks:
     seen: Perception
     sides: tuple[int, ...]
     """How long a chunk is along each axis, unless the array ends in it."""
+    restorer: Restorer | None = None
+    """The model; None for the one that the recipe names, loaded once in each process."""
 
     def __call__(self, block_id: tuple[int, ...] | None = None) -> Array:
         """Restore the chunk that dask counts so along each axis, plane by plane."""
         assert block_id is not None  # which dask looks for among the arguments that have a default
-        spans = [
-            range(at * side, min((at + 1) * side, n))
-            for at, side, n in zip(block_id, self.sides, self.layout.shape, strict=True)
-        ]
+        spans = spans_of(block_id, self.sides, self.layout.shape)
         along = dict(zip(self.layout.axes, spans, strict=True))
         box = slice(along["Y"].start, along["Y"].stop), slice(along["X"].start, along["X"].stop)
         out = np.empty([len(span) for span in spans], self.source.dtype)
@@ -129,7 +137,7 @@ class Chunks:
     def restored(self, number: int, box: Box) -> Array:
         """Restore a part of a plane; no more of it is read than what counts there."""
         with _ONE_AT_A_TIME:
-            restorer = model_of(self.recipe)
+            restorer = self.restorer or model_of(self.recipe)
         rows, columns = self.read(restorer, box)
         pixels = read_tile(self.source, self.layout.plane(number), rows, columns)  # which may be restored lazily too
         with _ONE_AT_A_TIME:
@@ -169,6 +177,11 @@ class Dask:  # not a dataclass: dask looks into these and would compute the whol
     def __getitem__(self, key: Any) -> Array:
         part: Array = self.array[key].compute(scheduler="synchronous")
         return part
+
+
+def spans_of(block: Sequence[int], sides: Sequence[int], shape: Sequence[int]) -> list[range]:
+    """Return what a chunk covers of each axis."""
+    return [range(at * side, min((at + 1) * side, n)) for at, side, n in zip(block, sides, shape, strict=True)]
 
 
 def source_of(array: LazyArray) -> LazyArray:

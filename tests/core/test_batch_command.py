@@ -183,6 +183,30 @@ def test_ctrl_c_before_the_first_picture_leaves_nothing_behind(monkeypatch: pyte
     assert not Path("out").exists()
 
 
+def ome_zarr(folder: str) -> None:
+    """Write an OME-Zarr of one level."""
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    level = {"path": "0", "coordinateTransformations": [{"type": "scale", "scale": [1, 1]}]}
+    about = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [level]}]}
+    group = zarr.open_group(folder, mode="w", attributes={"ome": about})
+    pixels = np.random.default_rng(0).integers(0, 4000, (90, 70)).astype(np.uint16)
+    group.create_array("0", data=pixels, chunks=(32, 32))
+
+
+def test_an_ome_zarr_is_restored_alone_and_assessed() -> None:
+    ome_zarr("in/a.ome.zarr")
+    done = run("restore", "in/a.ome.zarr", "-o", "b.zarr", "--task", "denoise", "--severity", "0.8")
+    assert done.stdout.startswith("in/a.ome.zarr -> b.zarr: ")
+    assert "exists; give --force" in run("restore", "in/a.ome.zarr", "-o", "b.zarr", code=1).stderr
+    run("restore", "in/*.zarr", "-o", "b.zarr", "--force", "--recipe", "b.zarr")
+    run("restore", "in/a.ome.zarr", "-o", "several/", "--task", "denoise")
+    assert Path("several/a.ome.zarr/zarr.json").is_file() and not Path("b.zarr/a.ome.zarr").exists()
+    refused = run("restore", "in/a.ome.zarr", "-o", "c.zarr", "--region", "0:9,0:9", code=1)
+    assert "not for OME-Zarr" in refused.stderr
+    assert run("assess", "in", "b.zarr", "--csv", "-").stdout.count(".zarr,") == 2
+
+
 # --- the crash test
 
 SERVER = """

@@ -16,6 +16,7 @@ from perceive_ir._recipe import Recipe
 from perceive_ir.batch._journal import HIDDEN
 from perceive_ir.files import PARTIAL_SUFFIX, SUFFIXES, natural, suffix_of, writable_name
 from perceive_ir.files._sniff import kind_of
+from perceive_ir.files._zarr import SUFFIX, is_ome_zarr, zarr_suffix
 
 SAME = "same"
 FORMATS = (SAME, *(suffix.removeprefix(".") for suffix in SUFFIXES))
@@ -136,14 +137,15 @@ def pictures(source: Path, pattern: str = "", *, recursive: bool = False, withou
 
 
 def walk(source: Path, recursive: bool) -> Iterator[tuple[str, list[str]]]:
-    """Yield folders and the names of their files; hidden folders are left out."""
+    """Yield folders and the names of their files and OME-Zarrs; hidden folders are left out."""
 
     def refuse(error: OSError) -> None:
         raise FolderError(f"{error.filename} cannot be looked into: {advice(error, error.filename)}") from error
 
     for folder, folders, names in os.walk(source, onerror=refuse):
-        folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        yield folder, names
+        whole = [name for name in folders if is_ome_zarr(Path(folder, name))]
+        folders[:] = [name for name in folders if recursive and not name.startswith(".") and name not in whole]
+        yield folder, [*names, *whole]
 
 
 def is_within(path: str, folder: str) -> bool:
@@ -157,7 +159,7 @@ def is_wanted(name: str, pattern: str) -> bool:
         return False
     if pattern:
         return fnmatch(name, pattern)
-    return bool(suffix_of(Path(name))) or name.lower().endswith(READ_ONLY_SUFFIXES)
+    return bool(suffix_of(Path(name))) or name.lower().endswith((*READ_ONLY_SUFFIXES, SUFFIX))
 
 
 def entry_of(batch: Batch, source: Path) -> Entry:
@@ -169,10 +171,12 @@ def entry_of(batch: Batch, source: Path) -> Entry:
 
 def name_of(batch: Batch, source: Path) -> str:
     """Return the name of a picture's result."""
-    name = Path(source.name if suffix_of(source) else writable_name(source, kind(source)))
-    ext = suffix_of(name)
-    stem = name.name.removesuffix(ext)
-    return batch.name.format(stem=stem, task=batch.task, ext=ext if batch.format == SAME else f".{batch.format}")
+    name, ext = source.name, suffix_of(source) or zarr_suffix(source)
+    if not ext:
+        name = writable_name(source, kind(source))
+        ext = suffix_of(Path(name))
+    wanted = ext if batch.format == SAME or zarr_suffix(source) else f".{batch.format}"
+    return batch.name.format(stem=name.removesuffix(ext), task=batch.task, ext=wanted)
 
 
 def kind(source: Path) -> str:
@@ -184,8 +188,11 @@ def kind(source: Path) -> str:
 
 
 def size_of(path: Path) -> int:
-    """Return the size of a file, 0 if it is gone."""
+    """Return the size of a file or of all files of a folder, 0 if it is gone."""
     try:
+        if path.is_dir():
+            found = (os.path.join(folder, name) for folder, _, names in os.walk(path) for name in names)
+            return sum(map(os.path.getsize, found))
         return path.stat().st_size
     except OSError:
         return 0

@@ -23,7 +23,7 @@ from perceive_ir._trace import keep_trace
 from perceive_ir.batch import _stages as stages
 from perceive_ir.batch._batch import Batch, Entry, entries, sweep
 from perceive_ir.batch._journal import HIDDEN, NOTHING, Journal, Key, Row
-from perceive_ir.batch._stages import Failed, Loaded, Restored, Settled
+from perceive_ir.batch._stages import Failed, Large, Loaded, Restored, Settled
 
 if TYPE_CHECKING:
     from perceive_ir._engine import Restorer
@@ -184,7 +184,7 @@ class Run:
         self.readers = ThreadPoolExecutor(batch.workers, "perceive-ir reads")
         self.writers = ThreadPoolExecutor(batch.workers, "perceive-ir writes")
         self.waiting = deque(entry for entry in self.entries if not entry.problem)
-        self.reading: deque[tuple[Entry, Future[Loaded | Settled | Failed]]] = deque()
+        self.reading: deque[tuple[Entry, Future[Loaded | Large | Settled | Failed]]] = deque()
         self.writing: deque[tuple[Restored, Future[Row]]] = deque()
 
     def events(self) -> Generator[Event, None, None]:
@@ -201,6 +201,8 @@ class Run:
                     if isinstance(found, Loaded):
                         group.append(found)
                         yield Event("started", entry.name, self.progress)
+                    elif isinstance(found, Large):
+                        yield from self.chunk_by_chunk(entry, found.key)
                     else:
                         yield self.told(entry, found)
                 yield from self.restored(group)
@@ -252,7 +254,7 @@ class Run:
             self.reading.append((entry, job))
         return bool(self.reading)
 
-    def taken(self) -> Iterator[tuple[Entry, Loaded | Settled | Failed | Exception]]:
+    def taken(self) -> Iterator[tuple[Entry, Loaded | Large | Settled | Failed | Exception]]:
         """Take the next picture, and what else is read by now, up to one batch of the network."""
         pixels = 0
         while self.reading and (not pixels or (self.reading[0][1].done() and pixels < self.restorer.pixels_at_once)):
@@ -305,6 +307,22 @@ class Run:
             else:
                 yield Event("working", loaded.entry.name, self.progress, fraction=step.done / step.total)
         return results
+
+    def chunk_by_chunk(self, entry: Entry, key: Key) -> Iterator[Event]:
+        """Restore an OME-Zarr, which is read and written as it is computed."""
+        yield Event("started", entry.name, self.progress)
+        ours = stages.place(entry, self.batch) in self.ours
+        with closing(stages.by_chunks(self.restorer, entry, self.batch, key, ours=ours)) as parts:
+            while True:
+                try:
+                    done = next(parts)
+                except Exception as error:
+                    yield self.told(entry, error, key)
+                    return
+                if isinstance(done, Row):
+                    yield self.told(entry, done)
+                    return
+                yield Event("working", entry.name, self.progress, fraction=done)
 
     def write(self, done: Restored) -> None:
         """Have a result written."""

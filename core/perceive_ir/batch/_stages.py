@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from perceive_ir._errors import ImageFileError
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._trace import keep_trace
-from perceive_ir.batch._batch import Batch, Entry
+from perceive_ir.batch._batch import Batch, Entry, size_of
 from perceive_ir.batch._journal import Key, Row
 from perceive_ir.batch._thumbnail import thumbnail
-from perceive_ir.files import Picture, check_output, read_image, write_image
+from perceive_ir.files import Meta, Picture, check_output, read_image, write_image
 from perceive_ir.files._sniff import check_regular
+from perceive_ir.files._zarr import Multiscale, is_ome_zarr
+from perceive_ir.images import parse_layout
 
 if TYPE_CHECKING:
     from perceive_ir._engine import Restorer
@@ -46,6 +47,13 @@ class Failed:
 
     key: Key
     error: Exception
+
+
+@dataclass(frozen=True)
+class Large:
+    """An OME-Zarr, which is read as it is restored."""
+
+    key: Key
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,18 +95,24 @@ def recipe_hash(recipe: Recipe) -> str:
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 of a file."""
+    """SHA-256 of a file; of an OME-Zarr that of its files' names, sizes and times."""
+    if is_ome_zarr(path):
+        return Multiscale.read(path).identity
     check_regular(path)
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(entry: Entry, batch: Batch, recipe: str, weights: str, before: Row | None) -> Loaded | Settled | Failed:
+def read(
+    entry: Entry, batch: Batch, recipe: str, weights: str, before: Row | None
+) -> Loaded | Large | Settled | Failed:
     """Read a picture, unless what is known of it settles it."""
     start, state = time.perf_counter(), stamp(entry.source)
     key = Key(content_hash(entry.source), recipe, weights)
     if before is not None and is_settled(before, key, entry, batch):
         return Settled(before)
+    if is_ome_zarr(entry.source):
+        return Large(key)
     try:
         picture, subject = load(entry, batch)
         if stamp(entry.source) != state:
@@ -136,7 +150,7 @@ def is_settled(row: Row, key: Key, entry: Entry, batch: Batch) -> bool:
 
 def is_there(row: Row, entry: Entry) -> bool:
     """Whether a result is still where it was written."""
-    return os.path.isfile(entry.target) and entry.target.stat().st_size == row.size
+    return entry.target.exists() and size_of(entry.target) == row.size
 
 
 def place(entry: Entry, batch: Batch) -> str:
@@ -218,24 +232,65 @@ def write(done: Restored, batch: Batch, *, ours: bool) -> Row:
     result = replace(done.result, recipe=batch.recipe)  # as it was given, to be given again
     force = ours or batch.force
     notes = write_image(loaded.entry.target, result.image, loaded.picture, description=result.to_dict(), force=force)
-    seen, layout = result.perception, loaded.subject.layout
+    seconds, limits, layout = time.perf_counter() - start, result.perception.value_range, loaded.subject.layout
+    return replace(
+        written(done, batch, [*filter(None, [result.note]), *notes], seconds),
+        before=thumbnail(loaded.picture.data, layout, limits), after=thumbnail(result.image, layout, limits),
+    )  # fmt: skip
+
+
+def written(done: Restored, batch: Batch, notes: Sequence[str], seconds: float) -> Row:
+    """Say that a result is in its place, without thumbnails."""
+    loaded = done.loaded
     about = {
-        "before": seen_in(seen),
+        "before": seen_in(done.result.perception),
         "after": graded(done.after) if done.after is not None else None,
-        "notes": [*loaded.picture.notes, *filter(None, [result.note]), *notes],
-        "shape": list(layout.shape),
-        "dtype": str(result.image.dtype),
+        "notes": [*loaded.picture.notes, *notes],
+        "shape": list(loaded.subject.layout.shape),
+        "dtype": str(done.result.image.dtype),
         "seconds": {
             "read": round(loaded.seconds, 4),
             "restore": round(done.seconds, 4),
-            "write": round(time.perf_counter() - start, 4),
+            "write": round(seconds, 4),
         },
     }
-    return Row(
-        loaded.entry.name, place(loaded.entry, batch), "done", loaded.key, size=loaded.entry.target.stat().st_size,
-        about=about, before=thumbnail(loaded.picture.data, layout, seen.value_range),
-        after=thumbnail(result.image, layout, seen.value_range),
-    )  # fmt: skip
+    entry = loaded.entry
+    return Row(entry.name, place(entry, batch), "done", loaded.key, size=size_of(entry.target), about=about)
+
+
+def by_chunks(
+    restorer: Restorer, entry: Entry, batch: Batch, key: Key, *, ours: bool
+) -> Generator[float | Row, None, None]:
+    """Restore an OME-Zarr; yield how much of it is done, and at last what became of it."""
+    from perceive_ir._engine import look_at
+    from perceive_ir._ome_zarr import restore_ome_zarr
+
+    start, found = time.perf_counter(), Multiscale.read(entry.source)
+    axes = found.axes if batch.recipe.axes == "auto" else batch.recipe.axes
+    picture = Picture(cast(Any, found.source), axes, entry.source, "zarr", Meta())
+    subject = look_at(picture.data, axes, batch.recipe.value_range)
+    loaded = Loaded(entry, key, picture, subject, time.perf_counter() - start)
+    (seen,) = restorer.perceive_all([subject])
+    if batch.only_low and seen.tier != "low":
+        yield skipped(loaded, seen, batch)
+        return
+    entry.target.parent.mkdir(parents=True, exist_ok=True)
+    force, start = ours or batch.force, time.perf_counter()
+    for step in restore_ome_zarr(
+        entry.source, entry.target, batch.recipe, force=force, perception=seen, restorer=restorer
+    ):
+        yield step.done / step.total
+    assert step.result is not None
+    after = look_again(restorer, [(loaded, step.result)])[0] if batch.look_again else None
+    row = written(Restored(loaded, step.result, after, time.perf_counter() - start), batch, (), 0.0)
+    images = [smallest(folder, axes, seen.value_range) for folder in (entry.source, entry.target)]
+    yield replace(row, before=images[0], after=images[1])
+
+
+def smallest(folder: Path, axes: str, limits: tuple[float, float]) -> bytes:
+    """Return a thumbnail of an OME-Zarr, of its coarsest level."""
+    array = Multiscale.read(folder).levels("r")[-1]
+    return thumbnail(array, parse_layout(array.shape, axes), limits)
 
 
 def skipped(loaded: Loaded, seen: Perception, batch: Batch) -> Row:

@@ -41,7 +41,6 @@ def assess(
 ) -> None:
     """Say what is wrong with pictures, and how badly; those of a folder come by quality, then by type of damage."""
     from perceive_ir import load
-    from perceive_ir.files import read_image
 
     if as_json and as_csv == "-":
         raise ValueError("--json and --csv - both want the screen; give one of them")
@@ -49,11 +48,8 @@ def assess(
     restorer = load(recipe.model, device=recipe.device, precision=recipe.precision)
 
     def look(path: Path) -> Perception:
-        if is_folder(path):
-            raise ImageFileError(f"{path} holds no pictures; check its name, or give --recursive")
-        picture = read_image(path)
-        axes = picture.axes if recipe.axes == "auto" else recipe.axes
-        return restorer.perceive(picture.data, axes, recipe.value_range)
+        pixels, axes = pixels_of(path)
+        return restorer.perceive(pixels, axes if recipe.axes == "auto" else recipe.axes, recipe.value_range)
 
     paths = [inside for path in paths_of(inputs) for inside in expanded(path, recursive)]
     found: list[tuple[Path, Perception | None, str]] = []
@@ -68,11 +64,27 @@ def assess(
     finish(sum(seen is None for _, seen, _ in found))
 
 
+def pixels_of(path: Path) -> tuple[Any, str]:
+    """Return the pixels of a picture, those of an OME-Zarr as they lie on the disk, and their axes."""
+    from perceive_ir.files import read_image
+    from perceive_ir.files._zarr import Multiscale, is_ome_zarr
+
+    if is_ome_zarr(path):
+        found = Multiscale.read(path)
+        return found.source, found.axes
+    if is_folder(path):
+        raise ImageFileError(f"{path} holds no pictures; check its name, or give --recursive")
+    picture = read_image(path)
+    return picture.data, picture.axes
+
+
 def expanded(path: Path, recursive: bool) -> list[Path]:
     """Return the pictures of a folder, or what has none as it is."""
     from perceive_ir.batch import pictures
+    from perceive_ir.files._zarr import is_ome_zarr
 
-    return (pictures(path, recursive=recursive) if is_folder(path) else []) or [path]
+    inside = is_folder(path) and not is_ome_zarr(path)
+    return (pictures(path, recursive=recursive) if inside else []) or [path]
 
 
 def ranked(found: Sequence[tuple[Path, Perception | None, str]]) -> list[tuple[Path, Perception | None, str]]:

@@ -69,7 +69,8 @@ class Outputs:
         from perceive_ir.files import suffix_of
 
         self.path = Path(output)
-        self.folder = count > 1 or output.endswith(("/", os.sep)) or is_folder(self.path)
+        named = output.lower().endswith(".zarr")  # which is a folder, but one picture
+        self.folder = count > 1 or output.endswith(("/", os.sep)) or (is_folder(self.path) and not named)
         self.taken: dict[Path, Path] = {}
         if count > 1 and suffix_of(self.path) and not is_folder(self.path):
             raise ValueError(f"{count} inputs need a folder, but {output} is the name of a file; give -o FOLDER/")

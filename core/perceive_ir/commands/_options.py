@@ -128,13 +128,16 @@ def json_object(text: str, name: str) -> dict[str, Any]:
 def read_recipe(path: Path) -> dict[str, Any]:
     """Read the fields of a recipe: from JSON, from what lies beside a result, or out of a result."""
     from perceive_ir.files import read_description
+    from perceive_ir.files._zarr import description_of, is_ome_zarr
 
     if path.suffix.lower() == ".json":
         value = json_object(path.read_text(encoding="utf-8"), str(path))
+    elif is_ome_zarr(path):
+        value = description_of(path) or {}
     else:
         value = read_description(path) or {}
-        if not value:
-            raise ValueError(f"{path} holds no recipe; give a result of perceive-ir restore or a .json")
+    if not value:
+        raise ValueError(f"{path} holds no recipe; give a result of perceive-ir restore or a .json")
     value = value.get("perceive_ir", value)
     recipe = value.get("recipe", value)
     if not isinstance(recipe, dict):

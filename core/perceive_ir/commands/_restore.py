@@ -104,8 +104,11 @@ class Restoring:
     def run(self, source: Path, on_step: Callable[[int, int], None]) -> Done:
         """Read, restore and write one file; nothing is computed that could not be written."""
         from perceive_ir.files import read_image, write_image, write_side_json
+        from perceive_ir.files._zarr import is_ome_zarr
 
         start = time.perf_counter()
+        if is_ome_zarr(source):
+            return self.run_chunks(source, on_step)
         refuse_folder(source, "restore")
         picture = read_image(source)
         target = self.outputs.place(source, picture.kind)
@@ -118,6 +121,20 @@ class Restoring:
             write_side_json(target, about, force=self.force)
         kept = (*picture.notes, *filter(None, [result.note]), *notes)
         return Done(source, target, result, kept, time.perf_counter() - start)
+
+    def run_chunks(self, source: Path, on_step: Callable[[int, int], None]) -> Done:
+        """Restore an OME-Zarr, chunk by chunk."""
+        from perceive_ir import restore_ome_zarr
+
+        start = time.perf_counter()
+        if self.labels is not None or self.region is not None or self.side_json:
+            raise ValueError("--labels, --region and --side-json are not for OME-Zarr: leave them out")
+        target = self.outputs.place(source, "zarr")
+        self.outputs.prepare()
+        for step in restore_ome_zarr(source, target, self.recipe, force=self.force, restorer=self.restorer):
+            on_step(step.done, step.total)
+        assert step.result is not None
+        return Done(source, target, step.result, (), time.perf_counter() - start)
 
     def check(self, target: Path, picture: Picture) -> None:
         """Refuse now what could not be written later."""

@@ -41,7 +41,12 @@ def _expand(given: str, pattern: str | None) -> Iterator[Path]:
         matches = _inside(path, pattern) if pattern is not None and os.path.isdir(path) else []
     else:
         matches = [Path(name) for name in glob.iglob(given, recursive=True)]
-    yield from [match for match in matches if os.path.isfile(match) and _is_ours_to_read(match)] or [path]
+    yield from [match for match in matches if _is_file(match) and _is_ours_to_read(match)] or [path]
+
+
+def _is_file(path: Path) -> bool:
+    """Whether a path is a file, or a Zarr, which is a folder."""
+    return os.path.isfile(path) or (path.suffix.lower() == ".zarr" and os.path.isdir(path))
 
 
 def _inside(folder: Path, pattern: str) -> list[Path]:

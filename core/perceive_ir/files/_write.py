@@ -112,7 +112,7 @@ def suffix_of(path: Path) -> str:
 
 def writable_name(source: Path, kind: str) -> str:
     """Return the same name; with another suffix where the format of the input is only read (BMP, GIF, LSM)."""
-    if suffix_of(source):
+    if suffix_of(source) or kind == "zarr":
         return source.name
     return source.with_suffix(".tif" if kind == "tiff" else ".png").name
 

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
         write_tile,
     )
     from perceive_ir.images._range import find_range
+    from perceive_ir.images._shrink import mean_of, starts_along
 
 _PLACES = {
     "LazyArray": "_arrays", "check_array": "_arrays",
     "Layout": "_layout", "Plane": "_layout", "parse_layout": "_layout",
-    "find_range": "_range",
+    "find_range": "_range", "mean_of": "_shrink", "starts_along": "_shrink",
 }  # fmt: skip
 
 __all__ = [
@@ -31,10 +32,12 @@ __all__ = [
     "apply_residual",
     "check_array",
     "find_range",
+    "mean_of",
     "parse_layout",
     "read_tile",
     "residual_dtype",
     "residual_to_plane",
+    "starts_along",
     "to_network",
     "write_tile",
 ]
