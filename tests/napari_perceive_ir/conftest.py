@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,6 @@ def click(qtbot: Any, button: Any) -> None:
     from qtpy.QtCore import QPoint, Qt
 
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton, pos=QPoint(10, button.height() // 2))
-
-
-def keep(widget: Any) -> None:
-    """Tell napari's strict mode that a test keeps a widget that has no window around it."""
-    widget.setObjectName("handled_widget")
 
 
 def finish(qtbot: Any, *docks: Any) -> None:
@@ -67,6 +63,19 @@ def no_thread_is_left(request: pytest.FixtureRequest) -> Iterator[None]:
 
     yield
     assert QThreadPool.globalInstance().waitForDone(LONG)
+
+
+@pytest.fixture
+def delete_after() -> Iterator[Callable[[Any], None]]:
+    """Deletes docks after a test, those out of their window: a binding of Qt may keep what is connected for ever."""
+    from qtpy.QtCore import QCoreApplication, QEvent
+
+    docks: list[Callable[[], Any]] = []
+    yield lambda dock: docks.append(weakref.ref(dock))
+    for dock in docks:
+        if (left := dock()) is not None:
+            left.deleteLater()
+            QCoreApplication.sendPostedEvents(left, QEvent.Type.DeferredDelete)
 
 
 @pytest.fixture(scope="session")

@@ -25,7 +25,7 @@ from napari_perceive_ir._batch_run import drawn, working
 from napari_perceive_ir._dock import RestoreDock
 from perceive_ir import Recipe, Restorer, files
 from perceive_ir.batch import HIDDEN, Batch, Journal, _stages, run
-from tests.napari_perceive_ir.conftest import LONG, click, finish, keep, names
+from tests.napari_perceive_ir.conftest import LONG, click, finish, names
 
 BROKEN = ["03.png", "08.tif"]
 GOOD = [f"{n:02}.tif" for n in range(12) if n not in (3, 8)]
@@ -210,19 +210,20 @@ def test_a_second_dock_on_the_folder_is_refused_politely(
 
 
 def test_a_dock_that_is_closed_leaves_a_folder_that_goes_on(
-    make_napari_viewer_proxy: Callable[..., Any], folder: Path, qtbot: QtBot, held: Hold
+    make_napari_viewer_proxy: Callable[..., Any], folder: Path, qtbot: QtBot, held: Hold, delete_after: Any
 ) -> None:
     viewer = make_napari_viewer_proxy()
     dock = BatchDock(viewer)
     viewer.window.add_dock_widget(dock, name="Batch")
     enter(qtbot, dock, folder)
     begun(qtbot, dock, held)
+    delete_after(dock)
     viewer.window.remove_dock_widget(dock)
     held.opened.set()
     output = folder.with_name("in_restored")
     assert pool_is_empty() and (output / HIDDEN / "report.html").exists()
     again = made(qtbot, Model(), folder)
-    keep(again)
+    delete_after(again)
     assert again.list.files.counts["done"] >= 3
     held.at = 99
     click(qtbot, again.run_button)

@@ -202,9 +202,10 @@ def test_closing_the_viewer_stops_the_run(window: Any, qtbot: QtBot, gate: Any) 
     assert "Finished" not in gate.seen
 
 
-def test_closing_the_dock_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
+def test_closing_the_dock_stops_the_run(window: Any, qtbot: QtBot, gate: Any, delete_after: Any) -> None:
     dock = opened(window)
     hold(qtbot, dock, gate)
+    delete_after(dock)
     window.window.remove_dock_widget(dock)
     gate.opened.set()
     finish(qtbot, dock)

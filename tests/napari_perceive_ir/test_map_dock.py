@@ -500,17 +500,19 @@ def test_closing_the_viewer_stops_the_map(window: Any, qtbot: QtBot, gate: Any) 
     assert "Mapped" not in gate.seen
 
 
-def test_closing_the_dock_stops_the_map(window: Any, qtbot: QtBot, gate: Any) -> None:
+def test_closing_the_dock_stops_the_map(window: Any, qtbot: QtBot, gate: Any, delete_after: Any) -> None:
     dock = opened(window)
     hold(qtbot, dock, gate)
+    delete_after(dock)
     window.window.remove_dock_widget(dock)
     gate.opened.set()
     finish(qtbot, dock)
     assert (names(window), "Mapped" in gate.seen) == (["cells"], False)
 
 
-def test_a_viewer_goes_on_after_its_dock_is_closed(window: Any, qtbot: QtBot) -> None:
+def test_a_viewer_goes_on_after_its_dock_is_closed(window: Any, qtbot: QtBot, delete_after: Any) -> None:
     dock = mapped(qtbot, opened(window))
+    delete_after(dock)
     window.window.remove_dock_widget(dock)
     del dock
     qtbot.wait(50)
