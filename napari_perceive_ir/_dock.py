@@ -209,6 +209,7 @@ class RestoreDock(LayerDock):
         super()._forget(event)
 
     def _leave(self) -> None:
+        super()._leave()
         self.estimate.stop()
         if self.compare is not None:
             self.compare.leave()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -45,10 +46,11 @@ class LayerDock(JobDock):
         self._step = Progress(0, 0)
         self._pace: list[tuple[float, int]] = []
         """When how much was done."""
+        self._heard = ExitStack()
         events = viewer.layers.events
         for changed in (events.inserted, events.reordered, events.renamed):
-            changed.connect(self._refresh)
-        events.removed.connect(self._forget)
+            self._hear(changed, self._refresh)
+        self._hear(events.removed, self._forget)
 
     @property
     def ready(self) -> bool:
@@ -70,6 +72,14 @@ class LayerDock(JobDock):
     @abstractmethod
     def _refresh(self, _: Any = None) -> None:
         """Follow the layers that are there now."""
+
+    def _hear(self, event: Any, slot: Callable[..., None]) -> None:
+        """Listen to the viewer until the dock is closed."""
+        event.connect(slot)
+        self._heard.callback(event.disconnect, slot)
+
+    def _leave(self) -> None:
+        self._heard.close()
 
     def _take(self, event: Event) -> None:
         if not isinstance(event, Progress):

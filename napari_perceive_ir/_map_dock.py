@@ -88,7 +88,9 @@ class QualityMapDock(LayerDock):
                 dims.set_point(dims.ndim - judged.source.ndim + axis, point)
 
     def _leave(self) -> None:
-        self.after.stop()
+        super()._leave()
+        self.after.follow(None, None)
+        self._watch(None)
 
     def _receive(self, event: Event, target: Target) -> None:
         if isinstance(event, Mapped):
@@ -192,4 +194,4 @@ class QualityMapDock(LayerDock):
         self.after.changed.connect(self._show_numbers)
         self.after.failed.connect(self.tell)
         self._pause.triggered.connect(self._show_numbers)
-        self._viewer.dims.events.current_step.connect(self._show_plane)
+        self._hear(self._viewer.dims.events.current_step, self._show_plane)

@@ -16,6 +16,7 @@ from qtpy.QtCore import Qt, QThreadPool
 import perceive_ir as pir
 from napari_perceive_ir import _commands, _map_dock, restore_layer
 from napari_perceive_ir import _statistics as statistics
+from napari_perceive_ir._after import PAUSE
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._map_dock import QualityMapDock
 from napari_perceive_ir._map_layers import SCORE_VIEW, TIER_VIEW, TYPE_COLOURS, TYPE_VIEW, lies_on, results_on
@@ -519,6 +520,19 @@ def test_a_viewer_goes_on_after_its_dock_is_closed(window: Any, qtbot: QtBot, de
     window.add_image(picture(3, 20, 20), name="more", scale=(1, 1, 1), units=("um",) * 3)
     window.dims.set_point(0, 1)
     window.layers.remove("cells")
+
+
+def test_a_dock_that_is_closed_judges_nothing_more(window: Any, qtbot: QtBot) -> None:
+    dock = mapped(qtbot, opened(window))
+    result = restore_layer(window, "cells", task="denoise", severity=0.9)
+    finish(qtbot, dock)
+    assert dock.after.map is not None
+    window.window.remove_dock_widget(dock)
+    result.data = result.data[::-1]
+    qtbot.wait(2 * PAUSE)
+    assert not dock.after.running and dock.after.map is None
+    restore_layer(window, "cells", task="denoise", severity=0.5)
+    assert not dock.after.running and len(dock.findings.after.choices) == 2
 
 
 def test_a_mistake_shows_one_notification(
