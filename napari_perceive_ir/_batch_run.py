@@ -10,7 +10,7 @@ from threading import Event as Flag
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._run import Progress, Ready, RunPlan, model_of, restoring
-from perceive_ir import PerceiveIRError, Recipe
+from perceive_ir import ImageFileError, PerceiveIRError, Recipe
 from perceive_ir._recipe import make_recipe
 
 if TYPE_CHECKING:
@@ -90,7 +90,10 @@ def working(batch: Batch, going: Flag) -> Iterator[Any]:
 def trying(source: Path, recipe: Recipe) -> Iterator[Any]:
     """Restore one file of a folder as a run would, without writing."""
     from perceive_ir.files import read_image
+    from perceive_ir.files._zarr import is_ome_zarr
 
+    if is_ome_zarr(source):
+        raise ImageFileError(f"{source.name} is an OME-Zarr, which may be huge: open it, and preview it in Restore")
     picture = read_image(source)
     chosen = make_recipe(recipe, axes=picture.axes) if recipe.axes == "auto" else recipe
     plan = RunPlan(picture.data, chosen, {})
@@ -109,13 +112,19 @@ def drawn(source: Path, recipe: Recipe) -> bytes:
     """Return a small picture of a file."""
     from perceive_ir.batch._thumbnail import thumbnail
     from perceive_ir.files import read_image
+    from perceive_ir.files._zarr import Multiscale, is_ome_zarr
     from perceive_ir.images import find_range, parse_layout
 
     try:
-        if source.stat().st_size > LARGEST:
+        if is_ome_zarr(source):
+            found = Multiscale.read(source)
+            pixels, axes = found.levels("r")[-1], found.axes
+        elif source.stat().st_size > LARGEST:
             return b""
-        picture = read_image(source)
-        layout = parse_layout(picture.data.shape, picture.axes)
-        return thumbnail(picture.data, layout, find_range(picture.data, layout, recipe.value_range), SIDE)
+        else:
+            picture = read_image(source)
+            pixels, axes = picture.data, picture.axes
+        layout = parse_layout(pixels.shape, axes)
+        return thumbnail(pixels, layout, find_range(pixels, layout, recipe.value_range), SIDE)
     except (OSError, ValueError, TypeError, PerceiveIRError):  # the run says what is wrong with it
         return b""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
+from PIL import Image
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtGui import QDesktopServices
@@ -21,9 +23,9 @@ from qtpy.QtGui import QDesktopServices
 from napari_perceive_ir import _batch_dock, _file_list
 from napari_perceive_ir._batch_controls import BatchControls
 from napari_perceive_ir._batch_dock import BatchDock
-from napari_perceive_ir._batch_run import drawn, working
+from napari_perceive_ir._batch_run import drawn, trying, working
 from napari_perceive_ir._dock import RestoreDock
-from perceive_ir import Recipe, Restorer, files
+from perceive_ir import ImageFileError, Recipe, Restorer, files
 from perceive_ir.batch import HIDDEN, Batch, Journal, _stages, run
 from tests.napari_perceive_ir.conftest import LONG, click, finish, names
 
@@ -345,6 +347,18 @@ def test_a_folder_that_cannot_be_used_is_named(dock: BatchDock, tmp_path: Path, 
     dock.controls.options.name.setText("same")
     dock.controls.options.name.editingFinished.emit()
     assert "a name without {stem} is the same for all" in dock.counted.text()
+
+
+def test_an_ome_zarr_has_a_thumbnail_and_a_preview_elsewhere(tmp_path: Path) -> None:
+    zarr = pytest.importorskip("zarr")
+    axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+    about = {"version": "0.5", "multiscales": [{"axes": axes, "datasets": [{"path": "0"}, {"path": "1"}]}]}
+    group = zarr.open_group(tmp_path / "a.ome.zarr", mode="w", attributes={"ome": about})
+    for level, side in enumerate((80, 40)):
+        group.create_array(str(level), data=np.full((side, side), 9, np.uint16))
+    assert Image.open(io.BytesIO(drawn(tmp_path / "a.ome.zarr", Recipe()))).size == (40, 40)
+    with pytest.raises(ImageFileError, match="preview it in Restore"):
+        list(trying(tmp_path / "a.ome.zarr", Recipe()))
 
 
 def test_any_folder_can_be_typed(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
