@@ -75,9 +75,21 @@ def test_more_severity_means_more_error(type: str, varied: bool) -> None:
 
 
 def test_noise_has_the_deviation_of_its_formula_on_a_mid_grey() -> None:
-    x = torch.full((40, 3, 96, 96), 0.5)
+    x = torch.full((40, 3, 192, 192), 0.5)
     y = draw(x, "noise").apply(x, vector(40, noise=0.5), quantise=False)
     assert (y - x).square().mean((1, 2, 3)).sqrt() == pytest.approx(torch.full((40,), 27.5 / 255).numpy(), rel=0.05)
+
+
+def test_some_noise_is_stronger_in_the_shadows_as_a_tone_curve_leaves_it_and_some_in_the_light() -> None:
+    dark, light = torch.full((40, 3, 96, 96), 0.25), torch.full((40, 3, 96, 96), 0.75)
+    mixture = draw(dark, "noise")
+    spread = [
+        (mixture.apply(x, vector(40, noise=0.2), quantise=False) - x).square().mean((1, 2, 3)).sqrt()
+        for x in (dark, light)
+    ]
+    ratio = spread[0] / spread[1]
+    assert ratio.min() < 0.8
+    assert ratio.max() > 1.25
 
 
 def test_haze_lets_through_the_light_of_its_formula() -> None:

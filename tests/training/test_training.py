@@ -16,7 +16,16 @@ from perceive_ir.networks import Reading, Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, train
 from perceive_ir_training.config import LossConfig, PerceiverConfig, PromptsConfig, parse, shipped_names
 from perceive_ir_training.crossfit import fold_of
-from perceive_ir_training.data import HELD_BACK, crop, is_held_back, load_pictures, read_picture, vary_tones
+from perceive_ir_training.data import (
+    HELD_BACK,
+    Picture,
+    Pictures,
+    crop,
+    is_held_back,
+    load_pictures,
+    read_picture,
+    vary_tones,
+)
 from perceive_ir_training.loop import learning_rate, load_start, update_average
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
@@ -364,7 +373,8 @@ def test_tones_vary_light_and_leave_the_rest_alone(pictures_folder):
 
 def test_a_batch_shows_what_it_says(pictures_folder):
     pictures = load_pictures(pictures_folder)
-    batch = draw_batch(pictures, 40, 32, MixConfig(told_less=0.5, told_roughly=0), random())
+    # A crop shows all types but haze as strongly as its scene does.
+    batch = draw_batch(pictures, 40, 32, MixConfig(told_less=0.5, told_roughly=0, weights={"haze": 0}), random())
     clean = ~batch.true.any(dim=1)
     assert clean.any()
     assert torch.equal(batch.damaged[clean], batch.clean[clean])
@@ -375,6 +385,25 @@ def test_a_batch_shows_what_it_says(pictures_folder):
     for changed, rows in ((batch.target, told_less), (batch.damaged, ~clean)):
         visible = (changed[rows] - batch.clean[rows]).abs().amax((1, 2, 3)) > 0
         assert visible.float().mean() > 0.9  # what is near shows a slight haze not at all
+
+
+def test_of_haze_the_restorer_is_told_what_a_crop_shows(pictures_folder):
+    mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, told_roughly=0, microscopy=0)
+    mix = replace(mix, weights={t: float(t == "haze") for t in TYPES})
+    batch = draw_batch(load_pictures(pictures_folder), 60, 32, mix, random())
+    told, true = (severities[:, TYPES.index("haze")] for severities in (batch.told, batch.true))
+    change = (batch.damaged - batch.clean).abs().mean((1, 2, 3))
+    fits = [float(torch.corrcoef(torch.stack([severity, change]))[0, 1]) for severity in (told, true)]
+    assert fits[0] > fits[1] + 0.05
+
+
+def test_a_shrunk_crop_shows_more_of_its_scene():
+    ramp = np.repeat(np.arange(128, dtype=np.uint8)[:, None, None], 128, axis=1).repeat(3, axis=2)
+    pictures = Pictures((Picture("ramp", ramp, grey=True),))
+    near, far = (pictures.draw(30, 24, 0.0, random(), shrunk=share).pixels * 255 for share in (0.0, 1.0))
+    spans = [(x.amax((1, 2, 3)) - x.amin((1, 2, 3))).round().unique().tolist() for x in (near, far)]
+    assert spans == [[23], [46, 69, 92]]
+    assert crop(ramp, 96, random(), 4).shape == (96, 96, 3)
 
 
 def test_clean_pictures_that_are_told_clean_cost_nothing_and_teach_nothing(pictures_folder, tmp_path):

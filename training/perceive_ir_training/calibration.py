@@ -99,10 +99,7 @@ def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iter
 def view(picture: Picture, random: np.random.Generator) -> Picture:
     """Cut a random square, of the picture as it is or shrunk."""
     side, times = int(random.choice(SIDES)), int(random.choice(SHRUNK))
-    times = min(times, max(1, min(picture.pixels.shape[:2]) // side))
-    square = crop(picture.pixels, side * times, random)
-    means = square.reshape(side, times, side, times, 3).mean(axis=(1, 3)).round()
-    return replace(picture, pixels=means.astype(np.uint8))
+    return replace(picture, pixels=crop(picture.pixels, side, random, times))
 
 
 def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:

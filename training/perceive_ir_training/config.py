@@ -161,6 +161,8 @@ class MixConfig:
     """Share of crops from the microscopy folder."""
     procedural: float = 0.0
     """Share of crops from pictures that are drawn by formula."""
+    shrunk: float = 0.0
+    """Share of the restorer's crops that come from a picture made two to four times smaller: more of its scene."""
     paired: float = 0.0
     """Share of the restorer's samples that are pairs of a damaged picture and its target."""
     perceived: float = 0.0
@@ -183,6 +185,7 @@ class MixConfig:
             "unguided",
             "microscopy",
             "procedural",
+            "shrunk",
             "paired",
             "perceived",
         ):

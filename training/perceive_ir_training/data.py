@@ -50,15 +50,25 @@ class Pictures:
     """Drawn by formula; some of them are micrographs."""
 
     def draw(
-        self, count: int, size: int, microscopy: float, random: np.random.Generator, procedural: float = 0.0
+        self,
+        count: int,
+        size: int,
+        microscopy: float,
+        random: np.random.Generator,
+        procedural: float = 0.0,
+        shrunk: float = 0.0,
     ) -> Crops:
-        """Draw random crops, flipped and turned: a share of them procedural, and of the others a share micrographs."""
+        """Draw random crops, flipped and turned: a share of them procedural, and of the others a share micrographs.
+
+        A share ``shrunk`` of all shows more of its scene: it comes from a picture made two to four times smaller.
+        """
         chosen = []
         for _ in range(count):
             group = self.microscopy if self.microscopy and random.random() < microscopy else self.photos
             group = self.procedural if self.procedural and random.random() < procedural else group
             chosen.append(group[random.integers(len(group))])
-        squares = np.stack([crop(picture.pixels, size, random) for picture in chosen])
+        times = [int(random.integers(2, 5)) if shrunk and random.random() < shrunk else 1 for _ in chosen]
+        squares = np.stack([crop(p.pixels, size, random, n) for p, n in zip(chosen, times, strict=True)])
         pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(255)
         return Crops(
             pixels.contiguous(memory_format=torch.channels_last),
@@ -119,8 +129,15 @@ def read_picture(path: Path, name: str) -> Picture:
     return Picture(name, pixels, bool((np.ptp(pixels, axis=2) == 0).all()))
 
 
-def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator) -> NDArray[np.uint8]:
-    """Cut a random square, reflected where the picture is too small, in one of eight orientations."""
+def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator, times: int = 1) -> NDArray[np.uint8]:
+    """Cut a random square, reflected where the picture is too small, in one of eight orientations.
+
+    It is cut out of the picture made ``times`` smaller, or less where the picture is too small for that.
+    """
+    times = min(times, max(1, min(pixels.shape[:2]) // size))
+    if times > 1:
+        large = crop(pixels, size * times, random).reshape(size, times, size, times, 3)
+        return large.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
     short = [max(0, size - n) for n in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")

@@ -115,14 +115,15 @@ def draw_batch(
 ) -> Batch:
     """Draw clean crops, damage them, and make the target that belongs to what a restorer of ``own`` is told.
 
-    Where the restorer is told what the perceiver reads, damage that is not perceived remains in the target.
+    It is told the severities that a crop shows, for those of its scene say little about a part of it. Where it is told
+    what the perceiver reads, damage that is not perceived remains in the target.
     """
-    crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural)
+    crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural, mix.shrunk)
     severities = draw_severities(crops.microscopy, mix, random, own)
     told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random, own))
     mixture = draw_mixture(crops, severities, random, window=True).to(device)
     clean, true = crops.pixels.to(device), torch.from_numpy(severities).to(device)
-    damaged = mixture.apply(clean, true)
+    damaged, told = mixture.apply(clean, true), mixture.shown(clean, told)
     perceived = torch.from_numpy(random.random(count) < mix.perceived).to(device)
     if read is not None and perceived.any():
         mine = torch.tensor([t in own for t in TYPES], device=true.device)

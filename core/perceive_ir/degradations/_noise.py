@@ -25,26 +25,28 @@ class Noise(Part):
     .. math:: y = x + \sigma(s)\, n\, \sqrt{1 - \rho + 2 \rho x}
 
     with a unit field ``n``: :math:`\rho = 0` is Gaussian noise, :math:`\rho > 0` adds shot noise (Poisson-Gaussian).
+    :math:`\rho < 0` is what a camera's tone curve leaves, which lifts the shadows with their noise, not the highlights.
     Salt and pepper strikes the share :math:`4 \sigma^2` of the pixels, which is the same deviation on a mid-grey.
     """
 
     field: Tensor
     """(n, 3, H, W), deviation 1."""
     shot: Tensor
-    """(n, 1, 1, 1), the share of the variance that grows with the signal."""
+    """(n, 1, 1, 1) in [-1, 1], the share of the variance that grows with the signal, or falls."""
     impulse: Tensor
     """Boolean (n,): salt and pepper instead."""
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
         kind = draw.uniform(0, 1) if draw.varied else draw.uniform(0, 0)
+        equal, camera = draw.grey | ((kind > 0.40) & (kind < 0.45)), (kind > 0.45) & (kind < 0.80)
+        rises, falls = ((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1), (kind > 0.45) & (kind < 0.66)
         field = draw.normal(3, draw.height, draw.width)
-        equal = draw.grey | ((kind > 0.45) & (kind < 0.50))
-        rows = torch.nonzero((kind > 0.50) & (kind < 0.80)).flatten()
+        rows = torch.nonzero(camera).flatten()
         if len(rows):
-            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.2)[rows], draw.uniform(0.4, 3.5)[rows])
-        shot = draw.vary(0, 0.3, 1.0) * (((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1))
-        field = torch.where(equal[:, None, None, None], field[:, :1], field)
+            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.6)[rows], draw.uniform(0.4, 3.5)[rows])
+        field = torch.where(equal[:, None, None, None], field[:, :1], field * _uneven(draw, camera))
+        shot = draw.vary(0, 0.3, 1.0) * rises - draw.vary(0, 0.1, 0.95) * falls
         return cls(field, shot[:, None, None, None], kind > 0.95)
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
@@ -54,6 +56,13 @@ class Noise(Part):
         if len(rows):
             y[rows] = _impulses(x[rows], self.field[rows], sigma[rows])
         return y
+
+
+def _uneven(draw: Draw, camera: Tensor) -> Tensor:
+    """Return how strong the noise of each channel is (n, 3, 1, 1): a camera amplifies red and blue more than green."""
+    gains = draw.uniform(0.5, 1.5, 3, 1, 1)
+    gains = gains / gains.square().mean(1, keepdim=True).sqrt()
+    return torch.where(camera[:, None, None, None], gains, torch.ones_like(gains))
 
 
 def _correlated(field: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
