@@ -31,9 +31,14 @@ SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
 TONES = 0.5
 """Share of the pictures whose light and contrast are varied."""
-FALSE_ALARMS = 0.02
-"""Share of the pictures without a type that may be taken to have it."""
-FALL, RISE = -2.5, 0.5
+FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "jpeg": 0.05}
+"""Share of the pictures without a type that may be taken to have it, where it is not ``RARELY``.
+
+A type may be taken to be there by mistake the more often the less that costs: a restorer that is told of a little noise
+where there is none hardly changes a picture, while a wrong change of light or sharpness spoils it.
+"""
+RARELY = 0.02
+FALL, RISE = -2.5, 2.0
 """Largest fall and rise of the logit of a type. That of light and contrast never rises: doubt means restraint."""
 FEWEST, LEAST_GAIN = 8, 0.15
 """Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
@@ -106,7 +111,8 @@ def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibr
     """Find what must be put right for one type."""
     without, shown = types[true == 0], true > VISIBLE
     rise = 0.0 if type in TONAL_TYPES else RISE
-    shift = float(np.clip(-np.quantile(logit(without), 1 - FALSE_ALARMS), FALL, rise)) if len(without) else 0.0
+    kept = 1 - FALSE_ALARMS.get(type, RARELY)
+    shift = float(np.clip(-np.quantile(logit(without), kept), FALL, rise)) if len(without) else 0.0
     found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
     slope, offset, *error = line(logit(severities[shown]), true[shown])
     return Calibration(type, shift, slope, offset, (error[0], error[1]), found)
