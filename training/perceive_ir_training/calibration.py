@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import TYPES, Restorer
-from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir.degradations import Mixture
 from perceive_ir.networks import Perceiver
 from perceive_ir_training.config import MixConfig
@@ -39,7 +38,7 @@ where there is none hardly changes a picture, while a wrong change of light or s
 """
 RARELY = 0.02
 FALL, RISE = -2.5, 2.0
-"""Largest fall and rise of the logit of a type. That of light and contrast never rises: doubt means restraint."""
+"""Largest fall of the logit of a type, and its largest rise where a mistake costs little; the others never rise."""
 FEWEST, LEAST_GAIN = 8, 0.15
 """Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
@@ -110,8 +109,7 @@ def view(picture: Picture, random: np.random.Generator) -> Picture:
 def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:
     """Find what must be put right for one type."""
     without, shown = types[true == 0], true > VISIBLE
-    rise = 0.0 if type in TONAL_TYPES else RISE
-    kept = 1 - FALSE_ALARMS.get(type, RARELY)
+    kept, rise = 1 - FALSE_ALARMS.get(type, RARELY), RISE if type in FALSE_ALARMS else 0.0
     shift = float(np.clip(-np.quantile(logit(without), kept), FALL, rise)) if len(without) else 0.0
     found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
     slope, offset, *error = line(logit(severities[shown]), true[shown])
