@@ -48,8 +48,8 @@ def test_a_shift_stays_within_its_limits():
     true = np.zeros(100)
     assert fit("haze", true, np.full(100, 0.999), np.full(100, 0.5)).shift == -2.5
     assert fit("rain", true, np.full(100, 0.001), np.full(100, 0.5)).shift == 2.0
-    for type in ("haze", "snow"):
-        assert fit(type, true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0
+    for kind in ("haze", "snow"):
+        assert fit(kind, true, np.full(100, 0.001), np.full(100, 0.5)).shift == 0
 
 
 def test_the_line_of_a_severity_is_found():
