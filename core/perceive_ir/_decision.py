@@ -76,7 +76,7 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
     unknown = (qmap.types < PRESENT).all(axis=0)
     shares = np.array([gentle(t) for t in TYPES], np.float32)[:, None, None]
     condition = np.where(unknown, qmap.severities * qmap.types * shares, qmap.condition)
-    good = qmap.probabilities.argmax(axis=0) == TIERS.index("high")
+    good = qmap.tier_labels == TIERS.index("high") + 1
     return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 
 

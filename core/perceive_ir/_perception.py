@@ -33,6 +33,8 @@ THUMBNAIL = 224
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
+EVIDENT = 0.1
+"""Severity from which damage that is present contradicts a high quality; of light and contrast none does."""
 CHUNK = 768
 """A quality map is computed in chunks of this side."""
 
@@ -71,6 +73,12 @@ class Perception(Quality):
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
     """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
+
+    @property
+    def tier(self) -> str:
+        """The likeliest tier, but medium where that is high and damage is evident all the same."""
+        evident = any(s >= EVIDENT for t, s in self.condition.items() if t not in TONAL_TYPES)
+        return "medium" if super().tier == "high" and evident else super().tier
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -132,8 +140,10 @@ class QualityMap:
 
     @property
     def tier_labels(self) -> NDArray[np.uint8]:
-        """The likeliest tier: 1 low, 2 medium, 3 high."""
-        labels: NDArray[np.uint8] = (self.probabilities.argmax(axis=0) + 1).astype(np.uint8)
+        """The likeliest tier: 1 low, 2 medium, 3 high; but medium where that is high and damage is evident."""
+        likeliest = self.probabilities.argmax(axis=0)
+        evident = (self.condition[[t not in TONAL_TYPES for t in TYPES]] >= EVIDENT).any(axis=0)
+        labels: NDArray[np.uint8] = (likeliest + 1 - (evident & (likeliest == TIERS.index("high")))).astype(np.uint8)
         return labels
 
     @property

@@ -48,7 +48,8 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
     [
         ({}, "low", ("noise", "rain"), only(noise=0.2, rain=0.3)),
         ({}, "medium", ("haze",), only(haze=0.25)),
-        ({}, "high", ("noise",), only()),
+        ({}, "high", ("noise",), only(noise=0.2)),
+        ({}, "high", ("haze",), only()),
         ({}, "high", (), only()),
         ({}, "low", (), {t: 0.5 * 0.2 * s * (t not in TONAL_TYPES) for t, s in READ.items()}),
         ({"severity": 0.5}, "low", ("noise",), only(noise=0.2)),
@@ -57,7 +58,7 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
         ({"severity": 0}, "low", ("noise",), only()),
         ({"severity": 1}, "low", ("lowres",), only(lowres=1.0)),
         ({"severity": 1}, "low", (), {t: 0.2 * s * (t not in TONAL_TYPES) for t, s in READ.items()}),
-        ({"severity": 1}, "high", ("noise",), only()),
+        ({"severity": 1}, "high", ("haze",), only()),
         ({"task": "denoise"}, "low", ("noise",), only(noise=0.2)),
         ({"task": "denoise"}, "low", ("rain",), only(noise=0.2)),
         ({"task": "denoise"}, "high", (), only(noise=0.2)),
@@ -88,7 +89,7 @@ def test_every_task_speaks_to_the_type_that_it_undoes(task):
 
 
 def test_regions_are_treated_as_pictures_of_their_own():
-    cells = [("low", ("noise", "lowres")), ("high", ("noise",)), ("medium", ()), ("low", ("haze", "rain"))]
+    cells = [("low", ("noise", "lowres")), ("high", ("haze",)), ("medium", ()), ("high", ("noise", "haze"))]
     for fields in ({}, {"severity": 1}, {"severity": 0.1}, {"task": "deblur", "severity": 0.9}):
         recipe = make_recipe(handling="region", **fields)
         condition = region_condition(recipe, qmap(*cells))

@@ -229,6 +229,26 @@ def test_the_score_is_the_expected_tier():
     assert seen((1, 0, 0)).score == 0
 
 
+@pytest.mark.parametrize(
+    ("damage", "tier"),
+    [
+        ({}, "high"),
+        ({"noise": 0.09}, "high"),
+        ({"noise": 0.1}, "medium"),
+        ({"haze": 0.9}, "high"),
+        ({"jpeg": 0.5}, "medium"),
+    ],
+)
+def test_a_picture_with_evident_damage_is_not_of_high_quality(damage, tier):
+    perception = seen((0.1, 0.2, 0.7), **damage)
+    assert perception.tier == tier
+    assert perception.unknown is False
+    types, severities = (np.array([[[v[t]]] for t in TYPES]) for v in (perception.types, perception.severities))
+    cell = QualityMap(np.array([[[0.1]], [[0.2]], [[0.7]]]), types, severities, 32, 128, (32, 32))
+    assert TIERS[cell.tier_labels.item() - 1] == tier
+    assert cell.tier_labels.dtype == np.uint8
+
+
 def test_doubt_means_restraint():
     perception = seen(haze=0.4, noise=0.6)
     assert perception.condition == {t: {"haze": 0.4, "noise": 0.6}.get(t, 0.0) for t in TYPES}
