@@ -137,7 +137,8 @@ def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator, time
     times = min(times, max(1, min(pixels.shape[:2]) // size))
     if times > 1:
         large = crop(pixels, size * times, random).reshape(size, times, size, times, 3)
-        return large.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
+        means: NDArray[np.uint8] = large.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
+        return means
     short = [max(0, size - n) for n in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
