@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 from napari.layers import Layer
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QApplication, QListView
+from qtpy.QtWidgets import QApplication, QListView, QMainWindow
 
 
 def hide_in_list(layer: Layer) -> None:
     """Hide the row of a layer for as long as it is there, in every list of layers that there is."""
-    for view in [view for window in QApplication.topLevelWidgets() for view in window.findChildren(QListView)]:
+    windows = [window for window in QApplication.topLevelWidgets() if isinstance(window, QMainWindow)]
+    for view in chain.from_iterable(window.findChildren(QListView) for window in windows):
         model: Any = view.model()
         if model is None or not isinstance(held(model, 0), Layer):
             continue  # a list of something else, such as files
