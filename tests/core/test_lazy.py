@@ -128,7 +128,7 @@ def test_a_region_of_a_huge_array_reads_and_costs_only_its_surroundings() -> Non
 
 
 def test_a_huge_zarr_is_perceived_and_restored_within_a_little_memory(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "huge.zarr", shape=(40_000, 40_000), dtype="uint16", chunks=(2000, 2000))
+    array = zarr.create_array(tmp_path / "huge.zarr", shape=(24_000, 24_000), dtype="uint16", chunks=(2000, 2000))
     array[:2000, :2000] = picture(2000, 2000)
     tracemalloc.start()
     made = pir.restore_lazy(array, DENOISE)
@@ -136,7 +136,7 @@ def test_a_huge_zarr_is_perceived_and_restored_within_a_little_memory(tmp_path: 
     most = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert (part != array[100:200, 100:200]).any()
-    assert most < 250e6 < array.nbytes / 8
+    assert most < 250e6 < array.nbytes / 4
 
 
 def test_a_chunk_is_the_same_alone_and_among_others() -> None:

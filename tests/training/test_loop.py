@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from safetensors.torch import load_file
 from perceive_ir import TYPES, WeightsError
 from perceive_ir._weights import load_system
 from perceive_ir.networks import Signals, System, SystemConfig
-from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train
+from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train, validation
 from perceive_ir_training.checkpoint import read_checkpoint
 from perceive_ir_training.config import (
     STAGES,
@@ -55,6 +56,14 @@ def names(held: bool, count: int) -> list[str]:
     """Names of pictures that are held back or not, of both folds."""
     chosen = [f"p{n}.png" for n in range(2000) if is_held_back(Path(f"p{n}.png")) == held]
     return [next(iter(n for n in chosen[k:] if fold_of(n) == k % 2)) for k in range(count)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_samples() -> Iterator[None]:
+    """Every save of a training restores samples and draws them: small ones do for tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "SIDE", 32)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -412,7 +421,8 @@ def test_a_share_of_the_crops_is_procedural(folder):
 # ---- what it leaves to look at
 
 
-def test_the_panel_shows_every_type_from_slight_to_strong_and_gains_are_what_they_are(folder):
+def test_the_panel_shows_every_type_from_slight_to_strong_and_gains_are_what_they_are(folder, monkeypatch):
+    monkeypatch.setattr(validation, "SIDE", 128)
     panel = make_panel(load_pictures(folder, held_back=True))
     assert panel.damaged.shape == (len(TYPES) * EACH, 3, 128, 128)
     for number in range(len(TYPES)):
