@@ -458,11 +458,12 @@ def test_closing_the_window_in_the_midst_is_clean(window: Any, qtbot: QtBot, put
     assert QThreadPool.globalInstance().waitForDone(LONG)
 
 
-def test_closing_the_dock_takes_the_preview_away(window: Any, qtbot: QtBot) -> None:
+def test_closing_the_dock_takes_the_preview_away(window: Any, qtbot: QtBot, delete_after: Any) -> None:
     dock = RestoreDock(window)
     window.window.add_dock_widget(dock, name="Restore")
     previewed(qtbot, dock)
     assert names(window) == ["cells", "cells preview"]
+    delete_after(dock)
     window.window.remove_dock_widget(dock)
     assert names(window) == ["cells"]
 
