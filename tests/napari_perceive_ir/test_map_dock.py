@@ -137,10 +137,10 @@ def test_planes_are_scored_one_by_one_and_the_worst_is_found() -> None:
 
 
 def test_the_table_compares_before_and_after() -> None:
-    before = statistics.measure(map_of([[1, 3]], [[1, 1]], (32, 64)))
+    before = statistics.measure(map_of([[1, 2]], [[1, 1]], (32, 64)))
     after = statistics.measure(map_of([[3, 3]], [[0, 0]], (32, 64)))
     rows = [row[1:] for row in statistics.table_rows(before, after)]
-    assert rows == [("50%", "0%"), ("0%", "0%"), ("50%", "100%"), ("1.00", "2.00"), ("noise (0.50)", "none")]
+    assert rows == [("50%", "0%"), ("50%", "0%"), ("0%", "100%"), ("0.50", "2.00"), ("noise (0.50)", "none")]
     assert {row[2] for row in statistics.table_rows(before, None, waiting=True)} == {"…"}
     assert {row[1:] for row in statistics.table_rows(None, None)} == {("", "")}
 
