@@ -522,8 +522,9 @@ def test_a_viewer_goes_on_after_its_dock_is_closed(window: Any, qtbot: QtBot, de
     window.layers.remove("cells")
 
 
-def test_a_dock_that_is_closed_judges_nothing_more(window: Any, qtbot: QtBot) -> None:
+def test_a_dock_that_is_closed_judges_nothing_more(window: Any, qtbot: QtBot, delete_after: Any) -> None:
     dock = mapped(qtbot, opened(window))
+    delete_after(dock)
     result = restore_layer(window, "cells", task="denoise", severity=0.9)
     finish(qtbot, dock)
     assert dock.after.map is not None
