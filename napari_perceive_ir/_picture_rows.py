@@ -65,12 +65,14 @@ class PictureRows(QObject):
         self._watched: list[Any] = []
         """Events that tell of another region."""
         self._asked: tuple[Image | None, str] = (None, "")
+        self._told: list[Image] = []
+        """The layers that were chosen when a change was told of last."""
         self._lay_out()
         self.layer.changed.connect(lambda _: self._follow())
-        self.several.changed.connect(lambda _: self._show())
-        self.planes.changed.connect(lambda _: self._show())
+        self.several.changed.connect(lambda _: self._tell())
+        self.planes.changed.connect(lambda _: self._tell())
         self.region.changed.connect(self._follow_region)
-        self.axes.editingFinished.connect(self._show)
+        self.axes.editingFinished.connect(self._tell)
         choose_likeliest(self.layer, viewer.layers)
         viewer.layers.selection.events.changed.connect(self.refresh)
         self._follow()
@@ -112,7 +114,9 @@ class PictureRows(QObject):
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
         self.layer.reset_choices()
         self.region.reset_choices()
-        self._follow()
+        self._show()
+        if self.sources != self._told:
+            self._tell()
 
     def _follow(self, _: Any = None) -> None:
         """Fill in the axes of the layer where its labels say them; what was typed for it stays."""
@@ -128,7 +132,7 @@ class PictureRows(QObject):
             self.axes.setText(told)
             if layer is not None:
                 self.axes.setPlaceholderText(f"e.g. {'TZ'[-(layer.ndim - 2) :]}YX: what is the first axis?")
-        self._show()
+        self._tell()
 
     def _lay_out(self) -> None:
         form = self._form
@@ -151,6 +155,11 @@ class PictureRows(QObject):
         stack = any(self._is_stack(source) for source in self.sources)
         show_row(self._form, self.planes.native, stack)
         self.keep.native.setVisible(stack and self.planes.value == STACK)
+
+    def _tell(self) -> None:
+        """Say that something else is chosen."""
+        self._show()
+        self._told = self.sources
         self.changed.emit()
 
     def _is_stack(self, source: Image) -> bool:

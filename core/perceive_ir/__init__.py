@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     )
     from perceive_ir._lazy import restore_lazy
     from perceive_ir._ome_zarr import restore_ome_zarr
-    from perceive_ir._perception import Perception, QualityMap
+    from perceive_ir._perception import Perception
+    from perceive_ir._quality_map import QualityMap
     from perceive_ir._recipe import Recipe
     from perceive_ir._result import Result, Step
     from perceive_ir._vocabulary import TASKS, TIERS, TYPES
@@ -28,7 +29,7 @@ _PLACES = {
     "restore_lazy": "_lazy", "restore_ome_zarr": "_ome_zarr",
     "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
     "NotEnoughMemoryError": "_errors", "PerceiveIRError": "_errors", "WeightsError": "_errors",
-    "Perception": "_perception", "QualityMap": "_perception",
+    "Perception": "_perception", "QualityMap": "_quality_map",
     "Recipe": "_recipe", "TASKS": "_vocabulary", "TIERS": "_vocabulary", "TYPES": "_vocabulary",
     "degrade": "degradations",
 }  # fmt: skip

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceive_ir._perception import PRESENT, Perception, QualityMap
+from perceive_ir._perception import PRESENT, Perception
+from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES, type_of
 

@@ -22,17 +22,8 @@ from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
 from perceive_ir._labels import check_labels
 from perceive_ir._output import Job, Output, grouped, parts
 from perceive_ir._part import Box, Whole, check_region
-from perceive_ir._perception import (
-    MapStep,
-    Perception,
-    Quality,
-    QualityMap,
-    Subject,
-    grade,
-    map_steps,
-    mirror,
-    perceive,
-)
+from perceive_ir._perception import Perception, Quality, Subject, grade, mirror, perceive
+from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
@@ -93,7 +84,7 @@ class Restorer:
             return perceive(self.system.perceiver, subjects, self.device)
 
     def grade_all(self, subjects: Sequence[Subject]) -> list[Quality]:
-        """Say only how good several pictures are, which takes little more than half as long."""
+        """Say how good several pictures are by their crops alone, which takes little more than half as long."""
         with without_denormals():
             return grade(self.system.perceiver, subjects, self.device)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from perceive_ir import _decision as decision
 from perceive_ir._output import Output, Part
-from perceive_ir._perception import QualityMap
+from perceive_ir._quality_map import QualityMap
 from perceive_ir._tiles import Tile, TilePlan
 from perceive_ir.images import Layout
 from perceive_ir.networks import Signals

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from perceive_ir._catalogue import find, loaded
 from perceive_ir._errors import MissingExtraError
 from perceive_ir._part import Box, Whole, surrounded, surroundings, within
-from perceive_ir._perception import Perception, margin
+from perceive_ir._perception import Perception
+from perceive_ir._quality_map import margin
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 from perceive_ir.files._zarr import stored_in

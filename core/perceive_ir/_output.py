@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import _decision as decision
-from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._perception import Perception
+from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe
 from perceive_ir._result import Result, weights
 from perceive_ir._tiles import Accumulator, Band, Tile, TilePlan

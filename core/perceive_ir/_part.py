@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from perceive_ir._guide import CONDITION_STEP, plane_of
 from perceive_ir._labels import check_labels
-from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._perception import Perception
+from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step
 from perceive_ir.images import Layout, LazyArray, parse_layout, read_tile

@@ -1,7 +1,7 @@
-"""What the model sees: of a whole picture or stack as one value, and place by place as a quality map.
+"""What the model sees in a whole picture or stack.
 
 A picture is judged by at most 16 crops at native resolution (shrinking would hide noise and blur) and by one
-thumbnail, which shows haze and darkness. A quality map reads the same features in sliding windows.
+thumbnail, which shows haze and darkness.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice, product
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,6 @@ from torch import Tensor
 
 from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
-from perceive_ir._windows import check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
 from perceive_ir.networks import Perceiver, Reading
 
@@ -35,8 +34,6 @@ PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
 EVIDENT = 0.1
 """Severity from which damage that is present contradicts a high quality; of light and contrast none does."""
-CHUNK = 768
-"""A quality map is computed in chunks of this side."""
 
 Array = NDArray[np.float32]
 Features = tuple[Tensor, ...]
@@ -45,10 +42,14 @@ Features = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Quality:
-    """How good a picture or stack is, as the model judges it."""
+    """How good a picture or stack is, and what is wrong with it."""
 
     tiers: Mapping[str, float]
     """Probability of each quality tier."""
+    types: Mapping[str, float]
+    """Probability that each type of damage is present."""
+    severities: Mapping[str, float]
+    """How severe each type is if it is present at all, 0 .. 1."""
 
     @property
     def score(self) -> float:
@@ -57,39 +58,30 @@ class Quality:
 
     @property
     def tier(self) -> str:
-        """The likeliest tier."""
-        return max(self.tiers, key=lambda tier: self.tiers[tier])
+        """The likeliest tier, but medium where that is high and damage is evident all the same."""
+        tiers = np.array([self.tiers[t] for t in TIERS])
+        return TIERS[ranks(tiers, np.array([self.condition[t] for t in TYPES]))]
+
+    @property
+    def condition(self) -> dict[str, float]:
+        """Severity of each type that is present, 0 for the others."""
+        return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
 
 
 @dataclass(frozen=True)
 class Perception(Quality):
     """What the model sees in a picture or stack."""
 
-    types: Mapping[str, float]
-    """Probability that each type of damage is present."""
-    severities: Mapping[str, float]
-    """How severe each type is if it is present at all, 0 .. 1."""
     value_range: tuple[float, float]
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
     """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
-    def tier(self) -> str:
-        """The likeliest tier, but medium where that is high and damage is evident all the same."""
-        evident = any(s >= EVIDENT for t, s in self.condition.items() if t not in TONAL_TYPES)
-        return "medium" if super().tier == "high" and evident else super().tier
-
-    @property
     def present(self) -> tuple[str, ...]:
         """The types that count as present, the likeliest first."""
         names = [t for t in self.types if self.types[t] >= PRESENT]
         return tuple(sorted(names, key=lambda t: -self.types[t]))
-
-    @property
-    def condition(self) -> dict[str, float]:
-        """Severity of each type that is present, 0 for the others."""
-        return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
 
     @property
     def unknown(self) -> bool:
@@ -115,66 +107,6 @@ class Perception(Quality):
 
 
 @dataclass(frozen=True)
-class QualityMap:
-    """What the model sees, place by place; cell (i, j) covers ``stride`` x ``stride`` pixels of the picture.
-
-    Arrays have the shape (..., h, w) with the stack axes of the picture before h and w.
-    """
-
-    probabilities: Array
-    """(3, ..., h, w): probability of each tier."""
-    types: Array
-    """(T, ..., h, w): probability of each type."""
-    severities: Array
-    """(T, ..., h, w): how severe each type is if it is present at all."""
-    stride: int
-    window: int
-    shape: tuple[int, int]
-    """Height and width of the picture."""
-
-    @property
-    def score(self) -> Array:
-        """Expected tier, 0 (low) .. 2 (high)."""
-        result: Array = np.tensordot(np.arange(len(TIERS), dtype=np.float32), self.probabilities, axes=1)
-        return result
-
-    @property
-    def tier_labels(self) -> NDArray[np.uint8]:
-        """The likeliest tier: 1 low, 2 medium, 3 high; but medium where that is high and damage is evident."""
-        likeliest = self.probabilities.argmax(axis=0)
-        evident = (self.condition[[t not in TONAL_TYPES for t in TYPES]] >= EVIDENT).any(axis=0)
-        labels: NDArray[np.uint8] = (likeliest + 1 - (evident & (likeliest == TIERS.index("high")))).astype(np.uint8)
-        return labels
-
-    @property
-    def type_labels(self) -> NDArray[np.uint8]:
-        """The likeliest type that is present, counted from 1 in the order of the vocabulary; 0 for none."""
-        likeliest = self.types.argmax(axis=0) + 1
-        labels: NDArray[np.uint8] = np.where(self.types.max(axis=0) >= PRESENT, likeliest, 0).astype(np.uint8)
-        return labels
-
-    @property
-    def condition(self) -> Array:
-        """(T, ..., h, w): severity of each type that is present, 0 for the others."""
-        return np.where(self.types >= PRESENT, self.severities, 0).astype(np.float32)
-
-    def full(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Enlarge an array of cells to the size of the picture."""
-        height, width = self.shape
-        large = values.repeat(self.stride, axis=-2).repeat(self.stride, axis=-1)
-        return large[..., :height, :width]
-
-
-@dataclass(frozen=True)
-class MapStep:
-    """Progress of a quality map in chunks; the last step carries the map."""
-
-    done: int
-    total: int
-    map: QualityMap | None = None
-
-
-@dataclass(frozen=True)
 class Subject:
     """A picture or stack to look at."""
 
@@ -196,12 +128,16 @@ def perceive(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.de
 
 
 def grade(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Quality]:
-    """Judge how good pictures are, as `perceive` does, but not what is wrong with them, which takes longer."""
+    """Judge pictures as `perceive` does, but by their crops alone: light and contrast would take longer."""
     crops = [cuts(one, device) for one in subjects]
     features = pooled(perceiver, [image for images in crops for image in images])
     parts = [joined(features, len(images)) for images in crops]
     with torch.inference_mode():
-        return [Quality(tiers_in(perceiver.read(near))) for near in parts]
+        readings = [perceiver.read(near) for near in parts]
+    return [
+        Quality(tiers_in(r), named(TYPES, r.type_logits.mean(dim=0).sigmoid()), named(TYPES, r.severities.mean(dim=0)))
+        for r in readings
+    ]
 
 
 def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
@@ -217,6 +153,14 @@ def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features)
         subject.value_range,
         tuple(f.mean(dim=0).float().cpu().numpy() for f in near),
     )
+
+
+def ranks(tiers: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.intp]:
+    """Rank of the likeliest tier of (3, ...), but medium where that is high and damage of (T, ...) is evident."""
+    likeliest = tiers.argmax(axis=0)
+    evident = (condition[[t not in TONAL_TYPES for t in TYPES]] >= EVIDENT).any(axis=0)
+    found: NDArray[np.intp] = likeliest - (evident & (likeliest == TIERS.index("high")))
+    return found
 
 
 def tiers_in(readings: Reading) -> dict[str, float]:
@@ -325,77 +269,6 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
     mean = crops.mean(dim=0)
     tonal = torch.tensor([t in TONAL_TYPES for t in TYPES], device=mean.device)
     return torch.where(tonal, (mean + overviews.mean(dim=0)) / 2, mean)
-
-
-def map_steps(
-    perceiver: Perceiver, array: LazyArray, layout: Layout, limits: tuple[float, float], device: torch.device,
-    window: int, stride: int,
-) -> Iterator[MapStep]:  # fmt: skip
-    """Judge every place of every plane, chunk by chunk."""
-    check_window(window, stride)
-    cells = (math.ceil(layout.height / stride), math.ceil(layout.width / stride))
-    stack = (*layout.stack_shape, *cells)
-    tiers, types, severities = (np.empty((n, *stack), np.float32) for n in (len(TIERS), len(TYPES), len(TYPES)))
-    planes = [a.reshape(len(a), -1, *cells) for a in (tiers, types, severities)]
-    around = (window - stride) // 2 + margin(perceiver)
-    parts = list(product(range(layout.plane_count), chunks(cells, stride)))
-    for done, (number, part) in enumerate(parts, 1):
-        image = surroundings(array, layout.plane(number), layout, limits, device, pixels(part, stride), around)
-        for plane, values in zip(planes, read_windows(perceiver, image, window, stride), strict=True):
-            plane[:, number, *part] = values
-        if done < len(parts):
-            yield MapStep(done, len(parts))
-    qmap = QualityMap(tiers, types, severities, stride, window, (layout.height, layout.width))
-    yield MapStep(len(parts), len(parts), qmap)
-
-
-def chunks(cells: tuple[int, int], stride: int) -> Iterator[tuple[slice, slice]]:
-    """Cut a plane's cells into chunks: rows and columns of each."""
-    side = max(1, CHUNK // stride)
-    for top in range(0, cells[0], side):
-        for left in range(0, cells[1], side):
-            yield slice(top, min(top + side, cells[0])), slice(left, min(left + side, cells[1]))
-
-
-def pixels(part: tuple[slice, slice], stride: int) -> tuple[int, int, int, int]:
-    """Return the pixels of a part of the cells: top, left, height, width."""
-    rows, columns = part
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    return rows.start * stride, columns.start * stride, size[0] * stride, size[1] * stride
-
-
-def margin(perceiver: Perceiver) -> int:
-    """Pixels around a chunk that make its features independent of where it was cut."""
-    return -(-perceiver.tower.reach // perceiver.multiple_of) * perceiver.multiple_of
-
-
-def surroundings(
-    array: LazyArray, plane: Plane, layout: Layout, limits: tuple[float, float], device: torch.device,
-    box: tuple[int, int, int, int], around: int,
-) -> Tensor:  # fmt: skip
-    """Read a box (top, left, height, width) with what is around it, reflected at the borders of the picture."""
-    rows, y = reflected(box[0] - around, box[2] + 2 * around, layout.height)
-    columns, x = reflected(box[1] - around, box[3] + 2 * around, layout.width)
-    image = to_network(read_tile(array, plane, rows, columns), *limits, device)
-    return image[:, y.to(device)][:, :, x.to(device)]
-
-
-def reflected(start: int, count: int, length: int) -> tuple[slice, Tensor]:
-    """Return the part of an axis to read, and the indices in it of a range that may leave the axis."""
-    index = mirror(length, count, -start)
-    first = int(index.min())
-    return slice(first, int(index.max()) + 1), index - first
-
-
-def read_windows(perceiver: Perceiver, image: Tensor, window: int, stride: int) -> tuple[Array, Array, Array]:
-    """Read sliding windows of (3, H, W), which has a margin around the windows."""
-    with torch.inference_mode():
-        levels = [level[0] for level in perceiver.semantics_of_windows(image[None], margin(perceiver), window, stride)]
-        h, w = levels[0].shape[1:]
-        reading = perceiver.read([level.flatten(1).T for level in levels])  # (h * w, ...)
-        values = (reading.tier_logits.softmax(-1), reading.type_logits.sigmoid(), reading.severities)
-        tiers, types, severities = (v.T.reshape(-1, h, w).float().cpu().numpy() for v in values)
-    return tiers, types, severities
 
 
 def degree(severity: float) -> str:

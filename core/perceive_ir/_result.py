@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perceive_ir import _decision as decision
-from perceive_ir._perception import Perception, QualityMap
+from perceive_ir._perception import Perception
+from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._weights import Card
 from perceive_ir.images import Layout, LazyArray, apply_residual, read_tile, write_tile

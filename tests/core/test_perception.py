@@ -10,7 +10,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from perceive_ir import TIERS, TYPES, Perception, QualityMap, Restorer, _perception
+from perceive_ir import TIERS, TYPES, Perception, QualityMap, Restorer, _quality_map
 from perceive_ir._device import flushes_denormals
 from perceive_ir._perception import (
     CROP,
@@ -21,15 +21,14 @@ from perceive_ir._perception import (
     cut,
     degree,
     grid,
-    margin,
     mirror,
     padded,
     places,
-    reflected,
     spread,
     starts,
     thumbnail,
 )
+from perceive_ir._quality_map import margin, reflected
 from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir._weights import Card
 from perceive_ir.images import parse_layout, read_tile
@@ -348,7 +347,7 @@ def test_maps_of_stacks_have_the_axes_of_the_stack(tiny_model):
 def test_a_quality_map_has_no_seams_between_its_chunks(tiny_model, monkeypatch, chunk, window):
     image = patchwork(190, 170)
     whole = tiny_model.quality_map(image, window=window)
-    monkeypatch.setattr(_perception, "CHUNK", chunk)
+    monkeypatch.setattr(_quality_map, "CHUNK", chunk)
     chunked = tiny_model.quality_map(image, window=window)
     for name in ("probabilities", "types", "severities"):
         np.testing.assert_allclose(getattr(chunked, name), getattr(whole, name), rtol=0, atol=1e-5)
@@ -356,13 +355,13 @@ def test_a_quality_map_has_no_seams_between_its_chunks(tiny_model, monkeypatch, 
 
 
 def test_a_map_made_step_by_step_is_the_map_and_can_be_stopped_between_chunks(tiny_model, monkeypatch):
-    monkeypatch.setattr(_perception, "CHUNK", 64)
+    monkeypatch.setattr(_quality_map, "CHUNK", 64)
     stack = picture(2, 100, 60)
     *early, last = tiny_model.map_steps(stack)
     assert [(step.done, step.total, step.map) for step in early] == [(n, 4, None) for n in (1, 2, 3)]
     np.testing.assert_array_equal(last.map.types, tiny_model.quality_map(stack).types)
     read = []
-    monkeypatch.setattr(_perception, "read_tile", lambda *where: read.append(where) or read_tile(*where))
+    monkeypatch.setattr(_quality_map, "read_tile", lambda *where: read.append(where) or read_tile(*where))
     steps = tiny_model.map_steps(stack)
     next(steps)
     assert not flushes_denormals()

@@ -442,9 +442,9 @@ def test_cancel_adds_nothing(at: str, viewer: Model, dock: QualityMapDock, qtbot
 def test_a_cancel_stops_between_the_parts_of_a_picture(
     viewer: Model, dock: QualityMapDock, qtbot: QtBot, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from perceive_ir import _perception
+    from perceive_ir import _quality_map
 
-    monkeypatch.setattr(_perception, "CHUNK", 32)
+    monkeypatch.setattr(_quality_map, "CHUNK", 32)
     gate.at = "Progress"
     hold(qtbot, dock, gate)
     qtbot.waitUntil(lambda: dock.status.text() == "Judging: 1 of 12 parts", timeout=LONG)

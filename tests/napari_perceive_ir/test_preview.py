@@ -238,6 +238,17 @@ def test_what_is_stale_is_stopped(
     agree(dock.preview.layer, viewer.layers["cells"], restored(qtbot, dock, viewer))
 
 
+def test_its_own_layer_does_not_begin_the_preview_anew(viewer: Model, qtbot: QtBot, put_gate: Any) -> None:
+    held = put_gate(_preview_row, "previewing", at="Seen")
+    held.opened.set()
+    dock = opened(viewer, qtbot)
+    previewed(qtbot, dock)
+    assert held.seen.count("Ready") == 1
+    dock.controls.severity.setValue(0.2)
+    settled(qtbot, dock)
+    assert held.seen.count("Ready") == 2
+
+
 def test_switching_off_takes_the_layer_away(viewer: Model, qtbot: QtBot) -> None:
     dock = opened(viewer, qtbot)
     chosen = viewer.layers.selection.active
