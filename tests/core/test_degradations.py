@@ -92,6 +92,26 @@ def test_some_noise_is_stronger_in_the_shadows_as_a_tone_curve_leaves_it_and_som
     assert ratio.max() > 1.25
 
 
+def test_some_rain_falls_more_densely_in_places_and_severities_follow_it() -> None:
+    x, told = torch.zeros(40, 3, 96, 96), vector(40, rain=0.4)
+    mixture = draw(x, "rain")
+    added = mixture.apply(x, told, quantise=False)
+    left, right = slice(0, 48), slice(48, 96)
+    shown = [mixture.shown(x, told, part)[:, TYPES.index("rain")] for part in (left, right)]
+    light = [added[..., part].mean((1, 2, 3)) for part in (left, right)]
+    assert 10 < ((shown[0] - shown[1]).abs() > 0.02).sum() < 30
+    torch.testing.assert_close((shown[0] + shown[1]) / 2, torch.full((40,), 0.4))
+    assert likeness((shown[0] / shown[1]).log(), (light[0] / light[1]).log()) > 0.7
+
+
+def test_some_rain_adds_light_everywhere_and_none_of_it_is_in_the_standard_variant() -> None:
+    x = torch.full((40, 3, 64, 64), 0.2)
+    for varied, some in ((True, range(8, 24)), (False, range(1))):
+        mixture = draw(x, "rain", varied=varied)
+        added = mixture.apply(x, vector(40, rain=0.35), quantise=False) - x
+        assert int((added.quantile(0.05, dim=-1).mean((1, 2)) > 0.01).sum()) in some
+
+
 def test_haze_lets_through_the_light_of_its_formula() -> None:
     black, white = torch.zeros(1, 3, 64, 64), torch.ones(1, 3, 64, 64)
     hazy = [draw(x, "haze", varied=False).apply(x, vector(1, haze=0.4), quantise=False) for x in (black, white)]

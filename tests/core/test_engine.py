@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine, _perception
+from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine, _quality_map
 from perceive_ir._device import flushes_denormals, memory_budget, without_denormals
 from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
 from perceive_ir._guide import Guide
@@ -697,9 +697,9 @@ def test_denormals_are_flushed_only_while_the_network_runs(fake_model, flushed):
 
 def test_denormals_are_flushed_while_a_picture_is_perceived_and_mapped(tiny_model, monkeypatch):
     inside = []
-    windows = _perception.read_windows
+    windows = _quality_map.read_windows
     monkeypatch.setattr(_engine, "perceive", lambda *_: [inside.append(flushes_denormals())])
-    monkeypatch.setattr(_perception, "read_windows", lambda *a: inside.append(flushes_denormals()) or windows(*a))
+    monkeypatch.setattr(_quality_map, "read_windows", lambda *a: inside.append(flushes_denormals()) or windows(*a))
     tiny_model.perceive(picture(*GREY))
     tiny_model.quality_map(picture(*GREY))
     assert inside == [True, True]

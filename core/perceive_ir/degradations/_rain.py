@@ -23,6 +23,8 @@ ZOOM = (1, 1, 2, 1)
 """How much thicker than a pixel a layer is drawn."""
 VEIL = 0.4
 """Opacity of the veil at severity 1."""
+FINEST = 33
+"""Longest fine streaks, in pixels of the noise that they are made of."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,8 @@ class Rain(Part):
 
     with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
     :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`. Varied rain may be sparse and bright, or thick, and its
-    layers and its veil may set in earlier.
+    layers and its veil may set in earlier. It may also fall more densely in some places than in others, as if ``s``
+    were larger there, and so many fine streaks, or soft curtains, may fall that they add light everywhere.
     """
 
     layers: Tensor
@@ -51,6 +54,10 @@ class Rain(Part):
     """(n, 1, H, W), unevenness of the veil, about 1."""
     light: Tensor
     """(n, 1, 1, 1), brightness ``A`` of the veil."""
+    fine: Tensor
+    """(n, 1, H, W), light of streaks too many to be told apart, at severity 1."""
+    cover: Tensor
+    """(n, 1, H, W), how dense the rain is in each place, about 1."""
 
     @classmethod
     def draw(cls, draw: Draw) -> Self:
@@ -65,18 +72,50 @@ class Rain(Part):
         veil = 1 + torch.where(misty, draw.uniform(0.15, 0.6, 1, 1, 1), 0.15) * smooth_field(draw, 4)
         light = draw.vary(0.75, 0.6, 0.9, 1, 1, 1)
         screen = draw.vary(0.5, 0, 1, 1, 1, 1)
-        return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light)
+        pours = draw.chance(0.4, 1, 1, 1)
+        fine = torch.where(pours, draw.uniform(0.1, 0.6, 1, 1, 1), 0) * _fine(draw, angle)
+        layers = torch.where(pours, draw.uniform(0, 0.6, 1, 1, 1), 1) * layers
+        return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light, fine, _cover(draw))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        streaks = (self.layers * weights(severity, self.onsets)).sum(1, keepdim=True) * self.tint
-        y = x + streaks * (1 - self.screen * x.clamp(max=1))
+        severity = (severity * self.cover).clamp(max=1)
+        streaks = (self.layers * weights(severity, self.onsets)).sum(1, keepdim=True) + self.fine * severity
+        y = x + streaks * self.tint * (1 - self.screen * x.clamp(max=1))
         veil = VEIL * weights(severity, self.clears) * self.veil
         return y + veil * (self.light - y)
+
+    def relief(self, x: Tensor) -> Tensor:
+        """Return how dense the rain is."""
+        return self.cover
 
 
 def weights(severity: Tensor, onsets: Tensor) -> Tensor:
     """Return how present each layer is (n, K, H, W) at a severity (n, 1, H, W): 0 at its onset, 1 at severity 1."""
     return ((severity - onsets) / (1 - onsets)).clamp(min=0)
+
+
+def _cover(draw: Draw) -> Tensor:
+    """Return how dense rain is in each place (n, 1, H, W); of small windows most of the contrast lies between them."""
+    contrast = torch.where(draw.chance(0.45, 1, 1, 1), draw.uniform(0.2, 0.7, 1, 1, 1), 0)
+    cover = torch.exp((0.3 if draw.window else 1.0) * contrast * smooth_field(draw, 2))
+    cover = cover / cover.mean((-2, -1), keepdim=True)
+    between = torch.exp(0.9 * contrast * draw.normal(1, 1, 1) - 0.4 * contrast.square())
+    return cover * between if draw.window else cover
+
+
+def _fine(draw: Draw, angle: Tensor) -> Tensor:
+    """Return streaks (n, 1, H, W) without number, of mean about 1: noise, blurred along the fall of the rain."""
+    sparse = draw.uniform(0.2, 0.97, 1, 1, 1)
+    coarse = draw.chance(0.25, 1, 1, 1)
+    height, width = draw.height + FINEST - 1, draw.width + FINEST - 1
+    drops = (draw.uniform(0, 1, 1, height, width) - sparse).clamp(min=0) / (1 - sparse).square() * 2
+    few = F.interpolate(drops[:, :, : -(-height // 5), : -(-width // 5)], (height, width), mode="bilinear")
+    drops = torch.where(coarse, few, drops)
+    lengths = draw.uniform(0.3, 1, 1) * (FINEST - 1)
+    along = lengths * torch.linspace(-0.5, 0.5, 2 * FINEST, device=draw.device)
+    points = torch.stack([torch.cos(angle)[:, None] * along, torch.sin(angle)[:, None] * along], -1) + FINEST // 2
+    lines = splat(points, torch.full_like(along, 0.5 / FINEST), FINEST, FINEST)
+    return F.conv2d(drops.transpose(0, 1), lines[:, None], groups=draw.n).transpose(0, 1)
 
 
 def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
