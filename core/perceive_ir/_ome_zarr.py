@@ -194,11 +194,11 @@ class Log:
 
     @classmethod
     def begin(cls, folder: Path, key: Any, memory: float) -> Log:
-        """Go on with the log of a folder; what was made for another key is deleted."""
+        """Go on with the log of a folder; what was made for another key, or is gone since, begins anew."""
         path, key = folder / "log", json.dumps(key)
         known, _, lines = path.read_text().partition("\n") if path.is_file() else ("", "", "")
         head = json.loads(known) if known.endswith("}") else {}
-        if head.get("key") != key:
+        if head.get("key") != key or not (folder / "picture").is_dir():
             head, lines = {"key": key, "memory": memory}, ""
             for name in ("copy", "picture"):
                 shutil.rmtree(folder / name, ignore_errors=True)

@@ -157,6 +157,25 @@ def test_what_was_begun_for_something_else_is_thrown_away(changed: str, tmp_path
     assert contents(target) == contents(tmp_path / "other.zarr")
 
 
+def test_a_result_that_was_just_published_is_not_emptied_by_what_comes_after_a_crash(
+    tmp_path: Path, model: Restorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = made(tmp_path / "in.zarr", noise(200, 200)), tmp_path / "out.zarr"
+    publish = _ome_zarr.publish
+
+    def power_cut(*paths: Path) -> None:
+        publish(*paths)
+        raise OSError("power cut")
+
+    with monkeypatch.context() as crash, pytest.raises(OSError, match="power cut"):
+        crash.setattr(_ome_zarr, "publish", power_cut)
+        go(source, target, model)
+    before = contents(target)
+    go(source, target, model, force=True)
+    assert contents(target) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.zarr"]
+
+
 def test_a_log_that_was_cut_off_loses_its_last_line_only(tmp_path: Path, model: Restorer) -> None:
     source, target = made(tmp_path / "in.zarr", noise(200, 200)), tmp_path / "out.zarr"
     steps = pir.restore_ome_zarr(source, target, DENOISE, restorer=model)
