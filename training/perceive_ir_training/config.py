@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -176,21 +176,10 @@ class MixConfig:
     """Published sets under the data folder, and how often a pair of each is drawn, relative to the others."""
 
     def __post_init__(self) -> None:
-        for name in (
-            "clean",
-            "several",
-            "told_less",
-            "told_wrong",
-            "told_roughly",
-            "unguided",
-            "microscopy",
-            "procedural",
-            "shrunk",
-            "paired",
-            "perceived",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")
+        for one in fields(self):
+            value = getattr(self, one.name)
+            if isinstance(one.default, float) and not 0 <= value <= 1:
+                raise ValueError(f"expected {one.name} in 0..1, got {value}")
         unknown = sorted(set(self.weights) - set(TYPES))
         if unknown:
             raise ValueError(f"unknown damage type {unknown[0]!r} in mix.weights; known types: {', '.join(TYPES)}")
