@@ -58,10 +58,11 @@ class PreviewRow(QWidget):
         )
         self.status = wrapped()
         self.setFocusProxy(self.box)
-        self._pause = QTimer(self)
-        self._pause.setSingleShot(True)
-        self._pause.setInterval(PAUSE)
-        self._pause.timeout.connect(self._begin)
+        self._pause, self._soon = QTimer(self), QTimer(self)  # they end with the row
+        for timer, wait, slot in ((self._pause, PAUSE, self._begin), (self._soon, 0, self._ask_anew)):
+            timer.setSingleShot(True)
+            timer.setInterval(wait)
+            timer.timeout.connect(slot)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         for widget in (self.box, self.status):
@@ -198,7 +199,7 @@ class PreviewRow(QWidget):
             self.stop()
         elif event.value is self._overlay.under:
             self._cancel()
-            QTimer.singleShot(0, self._ask_anew)  # the list of layers is just being changed
+            self._soon.start()  # the list of layers is just being changed
 
     def _ask_anew(self) -> None:
         self._clear()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QThreadPool, QTimer
+from qtpy.QtCore import QEvent, QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication, QDialogButtonBox
 
 from napari_perceive_ir import _preview, _preview_row
@@ -466,6 +466,17 @@ def test_closing_the_window_in_the_midst_is_clean(window: Any, qtbot: QtBot, put
     qtbot.waitUntil(lambda: "Previewed" in held.seen, timeout=LONG)
     window.close()
     held.opened.set()
+    assert QThreadPool.globalInstance().waitForDone(LONG)
+
+
+def test_a_dock_that_is_deleted_begins_nothing_anew(viewer: Model, qtbot: QtBot) -> None:
+    dock = RestoreDock(viewer)
+    dock.preview.box.setChecked(True)
+    qtbot.waitUntil(lambda: dock.preview.layer is not None, timeout=LONG)
+    viewer.layers.remove("cells")
+    dock.deleteLater()
+    QApplication.sendPostedEvents(dock, QEvent.Type.DeferredDelete)
+    qtbot.wait(50)  # what raises in the event loop fails the test
     assert QThreadPool.globalInstance().waitForDone(LONG)
 
 
