@@ -18,6 +18,9 @@ from perceive_ir._recipe import make_recipe
 
 BY_REGION = "region"
 """The handling that has a strength for each tier."""
+AS_SEEN = sum(limits_of("severity")) / 2
+"""The severity that leaves all that is seen as bad as it is seen."""
+AUTOMATIC_HELP = "As bad as the model sees it. Moving the slider overrules it; a click here gives that back."
 
 
 class RecipeForm(QWidget):
@@ -39,9 +42,10 @@ class RecipeForm(QWidget):
         start = Recipe()
         self._form = bare_form(self)
         self.task = ComboBox(choices=[(title, task) for task, title in TASK_TITLES.items()], tooltip=help_of("task"))
-        self.automatic = CheckBox(value=start.severity == AUTOMATIC, tooltip="Let the model see how bad it is.")
-        self.severity = slider("severity", sum(limits_of("severity")) / 2)
+        self.automatic = CheckBox(value=start.severity == AUTOMATIC, text="Auto", tooltip=AUTOMATIC_HELP)
+        self.severity = slider("severity", AS_SEEN)
         self._severity = QWidget()
+        self._seen: float | None = None
         handlings = [(HANDLING_TITLES[name], name) for name in choices_of("handling") if name not in without]
         self.handling = ComboBox(choices=handlings, value=start.handling, tooltip=help_of("handling"))
         self.strength = slider("strength", start.strength)
@@ -76,11 +80,9 @@ class RecipeForm(QWidget):
                 self.tiers[tier].setValue(strength)
 
     def show_seen(self, severity: float | None) -> None:
-        """Show the severity that the model saw; the slider starts from there when it takes over."""
-        self.automatic.text = "Auto" if severity is None else f"Auto: {severity:.2f} is seen"
-        if severity is not None and self.automatic.value:
-            with signals_blocked(self.severity):  # nothing else is chosen by that
-                self.severity.setValue(severity)
+        """Show the severity that the model saw, where it counts: the slider stands there until it is moved."""
+        self._seen = severity
+        self._follow_automatic()
 
     def add_what(self) -> None:
         """Add the rows that say what is to be done."""
@@ -105,6 +107,7 @@ class RecipeForm(QWidget):
 
     def _follow(self) -> None:
         self.automatic.changed.connect(self._follow_automatic)
+        self.severity.valueChanged.connect(self._take_over)
         self.handling.changed.connect(self._follow_handling)
         self.task.changed.connect(lambda _: self.show_seen(None))
         for chosen in (self.task.changed, self.automatic.changed, self.handling.changed, self.compute.changed):
@@ -118,8 +121,14 @@ class RecipeForm(QWidget):
         self._follow_handling()
 
     def _follow_automatic(self) -> None:
-        self.show_seen(None)
-        self.severity.setVisible(not self.automatic.value)
+        automatic, seen = self.automatic.value, self._seen
+        self.automatic.text = "Auto" if seen is None or not automatic else "Auto, as seen"
+        if automatic:
+            with signals_blocked(self.severity):  # nothing else is chosen by that
+                self.severity.setValue(AS_SEEN if seen is None else seen)
+
+    def _take_over(self) -> None:
+        self.automatic.value = False
 
     def _follow_handling(self) -> None:
         for made in self.tiers.values():

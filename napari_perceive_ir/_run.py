@@ -246,9 +246,7 @@ def strengths(recipe: Recipe) -> dict[str, Any]:
 
 
 def shown_severity(recipe: Recipe, seen: Perception) -> float | None:
-    """Return the severity that was read for the chosen task, where there is exactly one and it was left automatic."""
+    """Return the severity that was read for the chosen task, where there is exactly one."""
     from perceive_ir._vocabulary import type_of
 
-    if recipe.severity != "auto" or len(recipe.tasks) != 1:
-        return None
-    return seen.severities[type_of(recipe.tasks[0])]
+    return seen.severities[type_of(recipe.tasks[0])] if len(recipe.tasks) == 1 else None

@@ -15,6 +15,7 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtCore import QEvent, QThreadPool, QTimer
 from qtpy.QtWidgets import QApplication, QDialogButtonBox
 
+import perceive_ir as pir
 from napari_perceive_ir import _preview, _preview_row
 from napari_perceive_ir._compare import Swipe, camera_of
 from napari_perceive_ir._dock import RestoreDock
@@ -588,6 +589,7 @@ def test_what_the_model_sees_for_the_preview_is_said(viewer: Model, qtbot: QtBot
     assert dock.controls.recipe().severity == "auto" and not dock.bars.isVisible()
     previewed(qtbot, dock)
     assert dock.seen.text().startswith("The model sees ") and dock.bars.isVisible()
-    seen = float(dock.controls.automatic.text.removeprefix("Auto: ").removesuffix(" is seen"))
+    seen = pir.load().perceive(viewer.layers["cells"].data).severities["noise"]
     assert dock.controls.severity.value() == pytest.approx(seen, abs=0.01)
+    assert dock.controls.recipe().severity == "auto"
     assert len(parts) == len({str(part) for part in parts})  # showing it does not begin the preview anew
