@@ -19,7 +19,7 @@ from napari_perceive_ir._job_dock import JobDock
 from napari_perceive_ir._run import MISTAKES, Failed, Progress
 from napari_perceive_ir._trial import Trial
 from perceive_ir import Recipe
-from perceive_ir._advice import one_line
+from perceive_ir._advice import advice, one_line
 from perceive_ir.batch import Event, report_path
 from perceive_ir.batch import Progress as Count
 
@@ -128,7 +128,7 @@ class BatchDock(JobDock):
         try:
             batch = self.controls.batch()
         except MISTAKES as error:
-            self._show_list((), str(error))
+            self._show_list((), advice(error))
             return
         if batch is None:
             self._show_list((), "")
@@ -223,7 +223,7 @@ class BatchDock(JobDock):
         if isinstance(event, Listed):
             self._show_list(event.files, "")
         elif isinstance(event, Failed):
-            self._show_list((), str(event.error))
+            self._show_list((), advice(event.error))
             if not isinstance(event.error, MISTAKES):
                 raise event.error
 

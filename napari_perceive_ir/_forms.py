@@ -4,8 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QFormLayout, QLabel, QLayout, QWidget
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
+from qtpy.QtWidgets import (
+    QAbstractSlider,
+    QAbstractSpinBox,
+    QComboBox,
+    QFormLayout,
+    QLabel,
+    QLayout,
+    QScrollBar,
+    QWidget,
+)
 from superqt import QCollapsible
 
 WIDEST = "Window "
@@ -68,6 +77,29 @@ class FoldedForm(QCollapsible):
     def _follow(self, unfolded: bool) -> None:
         self.setText(f"▾ {self._name}" if unfolded else f"▸ {self._name}")
         self._inside.setVisible(unfolded)  # the keyboard does not go into what is folded
+
+
+class WheelGuard(QObject):
+    """Leaves the wheel to what scrolls, unless the control under the mouse has the keyboard too."""
+
+    def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:
+        """Take the wheel away from a control that nobody chose."""
+        if event is None or event.type() != QEvent.Type.Wheel:
+            return False
+        chosen: Any = watched
+        spared = chosen.window().focusWidget() is not chosen
+        if spared:
+            event.ignore()
+        return spared
+
+
+def spare_from_wheel(around: QWidget) -> None:
+    """Let nobody who scrolls past change a choice, a number or a slider by mistake."""
+    for one in [around, *around.findChildren(QWidget)]:
+        if isinstance(one, QComboBox | QAbstractSpinBox | QAbstractSlider) and not isinstance(one, QScrollBar):
+            one.installEventFilter(WheelGuard(one))
+            if one.focusPolicy() == Qt.FocusPolicy.WheelFocus:
+                one.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
 
 
 def wrapped(text: str = "") -> QLabel:

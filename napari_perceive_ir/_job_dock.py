@@ -13,8 +13,9 @@ from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
-from napari_perceive_ir._forms import show_words, wrapped
+from napari_perceive_ir._forms import show_words, spare_from_wheel, wrapped
 from napari_perceive_ir._run import MISTAKES, Failed, Ready
+from perceive_ir._advice import advice
 from perceive_ir._trace import keep_trace
 
 
@@ -106,7 +107,7 @@ class JobDock(QWidget):
         if not isinstance(error, MISTAKES):
             raise error
         keep_trace(error)
-        show_error(str(error))
+        show_error(advice(error))
 
     def seconds(self) -> float:
         """Return how long the job has been on."""
@@ -172,6 +173,7 @@ class JobDock(QWidget):
 
 def scrolled(inside: QWidget) -> QScrollArea:
     """Make a widget scroll where the window is low, rather than make the window high."""
+    spare_from_wheel(inside)
     area = QScrollArea()
     area.setWidget(inside)
     area.setWidgetResizable(True)

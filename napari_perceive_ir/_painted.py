@@ -23,7 +23,7 @@ from qtpy.QtWidgets import (
 from superqt.utils import QSignalDebouncer
 
 from napari_perceive_ir._background import Job
-from napari_perceive_ir._forms import show_words, wrapped
+from napari_perceive_ir._forms import show_words, spare_from_wheel, wrapped
 from napari_perceive_ir._labels import listing
 from napari_perceive_ir._layers import is_map
 from napari_perceive_ir._placement import level0
@@ -172,6 +172,8 @@ class PaintedPart(QWidget):
         tasks, amount = task_box(task), severity_box(severity)
         tasks.setAccessibleName(f"Task of label {label}")
         amount.setAccessibleName(f"Severity of label {label}")
+        for box in (tasks, amount):
+            spare_from_wheel(box)
         self.table.setCellWidget(row, 1, tasks)
         self.table.setCellWidget(row, 2, amount)
 

@@ -10,7 +10,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._pyramid import coarser
-from perceive_ir import PerceiveIRError, Recipe
+from perceive_ir import Recipe
+from perceive_ir._advice import EXPECTED
 from perceive_ir._recipe import make_recipe
 from perceive_ir._windows import STRIDE, WINDOW
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 NO_MATTER = ("strength", "tier_strength", "axes", "device", "precision", "memory")
 """Fields of the recipe that may differ between a result and controls that still speak of it."""
 _LOADING = Lock()
-MISTAKES = (PerceiveIRError, ValueError, TypeError)
+MISTAKES = EXPECTED
 """What the user is told in one line, its traceback kept in the log; everything else is a bug and is raised as one."""
 
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 
 import torch
 
+from perceive_ir._errors import NotEnoughMemoryError
+
 GIB = 2**30
 MOST_CPU_MEMORY = 2 * GIB
 """Automatic memory on a CPU is never more."""
@@ -81,6 +83,17 @@ def in_company(images: torch.Tensor) -> torch.Tensor:
     """
     lone = images.device.type == "cpu" and len(images) == 1 and images.shape[-2] * images.shape[-1] <= SMALL
     return torch.cat([images, images]) if lone else images
+
+
+@contextmanager
+def looking(device: torch.device) -> Iterator[None]:
+    """Perceive in here: denormals count as zero, and of memory that is short it is said what helps."""
+    with without_denormals():
+        try:
+            yield
+        except torch.OutOfMemoryError:
+            remedy = "free some, or use device='cpu'"
+            raise NotEnoughMemoryError(f"not enough memory on {device} to look at the picture: {remedy}") from None
 
 
 @contextmanager

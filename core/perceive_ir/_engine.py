@@ -17,7 +17,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import _decision as decision
-from perceive_ir._device import GIB, choose_device, choose_precision, in_company, memory_budget, without_denormals
+from perceive_ir._device import (
+    GIB,
+    choose_device,
+    choose_precision,
+    in_company,
+    looking,
+    memory_budget,
+    without_denormals,
+)
 from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
 from perceive_ir._labels import check_labels
 from perceive_ir._output import Job, Output, grouped, parts
@@ -80,12 +88,12 @@ class Restorer:
 
     def perceive_all(self, subjects: Sequence[Subject]) -> list[Perception]:
         """Say the same of several pictures, each for itself; crops of one size are looked at together."""
-        with without_denormals():
+        with looking(self.device):
             return perceive(self.system.perceiver, subjects, self.device)
 
     def grade_all(self, subjects: Sequence[Subject]) -> list[Quality]:
         """Say how good several pictures are by their crops alone, which takes little more than half as long."""
-        with without_denormals():
+        with looking(self.device):
             return grade(self.system.perceiver, subjects, self.device)
 
     def quality_map(
@@ -118,7 +126,7 @@ class Restorer:
         limits = find_range(array, layout, value_range)
         steps = map_steps(self.system.perceiver, array, layout, limits, self.device, window, stride)
         while True:
-            with without_denormals():  # not while others wait for the next step
+            with looking(self.device):  # not while others wait for the next step
                 step = next(steps, None)
             if step is None:
                 return

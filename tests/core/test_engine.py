@@ -558,6 +558,17 @@ def test_when_memory_is_short_smaller_tiles_finish_the_job_and_it_is_said(fake_m
     assert batch * height * width <= most
 
 
+def test_memory_that_is_too_short_to_look_at_a_picture_is_told_with_the_remedy(tiny_model, monkeypatch):
+    def short(*args):
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("perceive_ir._engine.perceive", short)
+    monkeypatch.setattr("perceive_ir._engine.map_steps", lambda *args: iter(short, None))
+    for look in (tiny_model.perceive, tiny_model.restore, tiny_model.quality_map):
+        with pytest.raises(NotEnoughMemoryError, match="not enough memory on cpu to look at the picture: free some"):
+            look(picture(40, 40))
+
+
 def test_a_batch_shrinks_before_its_tiles_do(fake_model):
     model = fake_model(hungry(64 * 64))
     result = model.restore(picture(4, 64, 64), axes="ZYX", overlap=0, **DENOISE)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from errno import ENOENT
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt, QThreadPool
 from qtpy.QtGui import QMovie
 from qtpy.QtWidgets import QScrollArea
 
+import perceive_ir as pir
 from napari_perceive_ir import _commands, _indicator, map_layer, restore_layer
 from napari_perceive_ir._controls import RecipeControls
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._map_dock import QualityMapDock
+from napari_perceive_ir._recipe_form import AS_SEEN
 from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
 
 SCROLL_BAR = 16
@@ -76,14 +80,27 @@ def test_run_adds_the_result_on_its_source_and_says_so(window: Any, qtbot: QtBot
     assert dock.run_button.isEnabled() and not dock.cancel_button.isEnabled()
 
 
-def test_automatic_severity_is_shown_and_can_be_taken_over(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
-    click(qtbot, dock.controls.automatic.native)
-    assert dock.controls.recipe().severity == "auto"
+def test_the_severity_that_is_seen_is_shown_until_the_slider_is_moved_and_a_click_gives_it_back(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    controls, slider = dock.controls, dock.controls.severity
+    seen = pir.load().perceive(viewer.layers["cells"].data).severities["noise"]
+    click(qtbot, controls.automatic.native)
+    assert (controls.recipe().severity, controls.automatic.text, slider.value()) == ("auto", "Auto", AS_SEEN)
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
-    seen = float(dock.controls.automatic.text.removeprefix("Auto: ").removesuffix(" is seen"))
-    click(qtbot, dock.controls.automatic.native)
-    assert dock.controls.recipe().severity == pytest.approx(seen, abs=0.01)
+    assert controls.recipe().severity == "auto" and slider.value() == pytest.approx(seen, abs=0.01)
+    assert controls.automatic.text == "Auto, as seen"
+    qtbot.keyClick(slider.focusProxy(), Qt.Key.Key_PageUp)
+    assert not controls.automatic.value and controls.automatic.text == "Auto"
+    assert controls.recipe().severity == pytest.approx(seen + 0.1, abs=0.01)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert slider.value() == pytest.approx(seen + 0.1, abs=0.01)
+    click(qtbot, controls.automatic.native)
+    assert controls.recipe().severity == "auto" and slider.value() == pytest.approx(seen, abs=0.01)
+    controls.task.value = "deblur"
+    assert (controls.automatic.text, slider.value()) == ("Auto", AS_SEEN)
 
 
 def test_a_note_is_shown(dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,6 +294,55 @@ def test_a_mistake_shows_one_notification_and_keeps_its_traceback_in_the_log(
     assert (names(viewer), dock.status.text()) == (["cells"], "Failed: nothing was added.")
     (kept,) = [record.exc_info[1] for record in caplog.records if record.exc_info]
     assert isinstance(kept, TypeError) and kept.__traceback__ is not None
+
+
+def test_when_memory_is_short_smaller_tiles_are_taken_and_it_is_said(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, notices: list[str]
+) -> None:
+    whole, real = viewer.layers["cells"], pir.Restorer.residuals
+    whole.data = picture(300, 260)
+
+    def hungry(self: pir.Restorer, images: torch.Tensor, signals: Any) -> Any:
+        if max(images.shape[-2:]) > 260:
+            raise torch.OutOfMemoryError("too large")
+        return real(self, images, signals)
+
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    monkeypatch.setattr(pir.Restorer, "residuals", hungry)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert dock.note.text().startswith("Memory was short: tiles of ") and not notices
+    assert names(viewer) == ["cells", "cells denoised", "cells denoised [1]"]
+    assert np.abs(viewer.layers[2].data - viewer.layers[1].data).max() < 1 / 512
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "told"),
+    [
+        ("residuals", torch.OutOfMemoryError(), "even tiles of 16 pixels do not fit into memory: free some"),
+        ("perceive_all", MemoryError(), "there is not enough memory; free some, or give smaller pictures"),
+        ("perceive_all", FileNotFoundError(ENOENT, "No such file", "gone"), "gone: No such file; check its name"),
+    ],
+)
+def test_what_the_world_does_is_told_in_one_line_with_the_remedy(
+    where: str,
+    error: Exception,
+    told: str,
+    viewer: Model,
+    dock: RestoreDock,
+    qtbot: QtBot,
+    monkeypatch: Any,
+    notices: Any,
+) -> None:
+    def fail(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(pir.Restorer, where, fail)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert len(notices) == 1 and told in notices[0]
+    assert (names(viewer), dock.status.text()) == (["cells"], "Failed: nothing was added.")
 
 
 def test_a_missing_model_shows_one_notification(

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel as Model
 from pytestqt.qtbot import QtBot
-from qtpy.QtCore import QPoint, Qt
-from qtpy.QtWidgets import QAbstractButton, QLabel, QWidget
+from qtpy.QtCore import QPoint, QPointF, Qt
+from qtpy.QtGui import QWheelEvent
+from qtpy.QtWidgets import QAbstractButton, QApplication, QComboBox, QLabel, QSlider, QWidget
 
 from napari_perceive_ir._batch_dock import BatchDock
 from napari_perceive_ir._dock import RestoreDock
@@ -112,6 +113,35 @@ def test_tables_of_painted_labels_say_what_their_cells_are_for(viewer: Model, qt
     qtbot.waitUntil(lambda: dock.controls.painted.present == (1,), timeout=LONG)
     cells = [one for one in controls(dock) if dock.controls.painted.isAncestorOf(one)]
     assert cells and all(first(one, dock, lambda w: w.toolTip()) for one in cells)
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_the_wheel_turns_only_a_control_that_has_the_keyboard(dock: Any, qtbot: QtBot, held: bool) -> None:
+    qtbot.waitActive(dock, timeout=LONG)
+    turned = [one for one in controls(dock) if isinstance(one, QComboBox | QSlider) and one.isVisible()]
+    turned = [one for one in turned if not isinstance(one, QComboBox) or one.count() > 1]
+    assert len(turned) > (0 if isinstance(dock, QualityMapDock) else 2)
+    for one in turned:
+        before = value_of(one)
+        if held:
+            one.setFocus()
+        turn_wheel(one)
+        assert (value_of(one) != before) == held, described(one)
+        dock.setFocus()
+
+
+def value_of(control: Any) -> Any:
+    return control.currentIndex() if isinstance(control, QComboBox) else control.value()
+
+
+def turn_wheel(widget: QWidget) -> None:
+    """Turn the wheel towards the user by one notch."""
+    middle, none = QPointF(widget.rect().center()), Qt.MouseButton.NoButton
+    place = QPointF(widget.mapToGlobal(middle))
+    phase, turn = Qt.ScrollPhase.NoScrollPhase, QPoint(0, -120)
+    QApplication.sendEvent(
+        widget, QWheelEvent(middle, place, QPoint(), turn, none, Qt.KeyboardModifier.NoModifier, phase, False)
+    )
 
 
 def test_what_comes_with_a_result_says_what_it_is_for(viewer: Model, qtbot: QtBot, tmp_path: Path) -> None:
