@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_perceive_ir._layers import map_layer, restore_layer
+    from napari_perceive_ir._layers import map_layer, restore_layer, restore_layer_data
 
-__all__ = ["map_layer", "restore_layer"]
+__all__ = ["map_layer", "restore_layer", "restore_layer_data"]
 
 
 def __getattr__(name: str) -> Any:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from napari.layers import Image, Labels, Shapes
+    from napari.types import LayerDataTuple
     from numpy.typing import NDArray
 
     from perceive_ir import QualityMap, Result
@@ -64,8 +65,39 @@ def restore_layer(
     """
     source = find_image(viewer, layer)
     plan = plan_run(source, make_recipe(**recipe_fields), labels, region=region)
-    finished = next(event for event in restoring(plan) if isinstance(event, Finished))
+    finished = restored(plan)
     return add_result(viewer, source, plan, finished.result, finished.coarser)
+
+
+def restore_layer_data(
+    layer: Image | LayerDataTuple,
+    *,
+    labels: Any = None,
+    region: Shapes | Sequence[slice] | None = None,
+    **recipe_fields: Any,
+) -> LayerDataTuple:
+    """Restore an image layer and return the result as data, for plugins, widgets and workflows that need no viewer.
+
+    Parameters
+    ----------
+    layer
+        An image layer, or one as data, arguments and type.
+    labels, region, **recipe_fields
+        See `restore_layer`.
+
+    Returns
+    -------
+    LayerDataTuple
+        Data, arguments and type of the layer that `restore_layer` would add. A function of magicgui that returns it
+        adds it, and ``Layer.create(*returned)`` makes the layer.
+    """
+    from napari.layers import Layer
+    from napari.types import LayerDataTuple
+
+    source = image_layer(Layer.create(*layer) if isinstance(layer, tuple) else layer)
+    plan = plan_run(source, make_recipe(**recipe_fields), labels, region=region)
+    finished = restored(plan)
+    return LayerDataTuple(result_data(source, plan, finished.result, finished.coarser))
 
 
 def map_layer(
@@ -97,13 +129,18 @@ def map_layer(
 
 def find_image(viewer: Any, layer: Image | str) -> Image:
     """Return an image layer given itself or by name."""
-    from napari.layers import Image
-
     if isinstance(layer, str):
         if layer not in viewer.layers:
             known = ", ".join(repr(one.name) for one in viewer.layers) or "none"
             raise ValueError(f"no layer {layer!r} in this viewer (layers: {known})")
         layer = viewer.layers[layer]
+    return image_layer(layer)
+
+
+def image_layer(layer: Any) -> Image:
+    """Return a layer that is an image layer, and refuse any other."""
+    from napari.layers import Image
+
     if not isinstance(layer, Image):
         raise TypeError(f"expected an image layer or its name, got {type(layer).__name__} {layer!s}")
     return layer
@@ -131,6 +168,11 @@ def plan_run(
     return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part, shapes_of(source))
 
 
+def restored(plan: RunPlan) -> Finished:
+    """Restore at once what a plan says."""
+    return next(event for event in restoring(plan) if isinstance(event, Finished))
+
+
 def replaced(source: Image, plan: RunPlan) -> bool:
     """Whether a layer shows other data by now than those that were restored."""
     return level0(source) is not plan.array
@@ -142,15 +184,24 @@ def add_result(
     """Add a restored picture, with its coarser levels if there are any, exactly on its source, with the same look."""
     from napari.layers import Image
 
+    data, about, _ = result_data(source, plan, result, coarser)
+    layer = Image(data, **about)
+    layer.contrast_limits_range = source.contrast_limits_range
+    layer.contrast_limits = about["contrast_limits"]
+    viewer.add_layer(layer)
+    return layer
+
+
+def result_data(
+    source: Image, plan: RunPlan, result: Result, coarser: Sequence[NDArray[Any]] = ()
+) -> tuple[Any, dict[str, Any], str]:
+    """Return data, arguments and type of the layer that shows a restored picture."""
     name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words}" if plan.part else "")
     metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
     place = plan.place if replaced(source, plan) else placement(source, plan.part)
     look = {**place, "multiscale": bool(coarser)}
-    layer = Image([result.image, *coarser] if coarser else result.image, name=name, metadata=metadata, **look)
-    layer.contrast_limits_range = source.contrast_limits_range
-    layer.contrast_limits = place["contrast_limits"]
-    viewer.add_layer(layer)
-    return layer
+    data = [result.image, *coarser] if coarser else result.image
+    return data, {"name": name, "metadata": metadata, **look}, "image"
 
 
 def show_anew(layer: Image, result: Result, coarser: Sequence[NDArray[Any]] = ()) -> None:

@@ -1,0 +1,81 @@
+"""What the documents tell to type: the Python of every page runs from its top, and its commands are understood."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import typer
+import zarr
+from napari.components import ViewerModel
+
+from perceive_ir import files
+from perceive_ir.commands import app
+from tests.napari_perceive_ir.conftest import names, picture
+
+ROOT = Path(__file__).parents[2]
+PAGES = {str(page.relative_to(ROOT)): page.read_text() for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]}
+FENCED = r"^```{}\n(.*?)^```"
+
+
+def pieces(page: str, language: str) -> list[str]:
+    return re.findall(FENCED.format(language), PAGES[page], re.DOTALL | re.MULTILINE)
+
+
+def commands(page: str) -> list[str]:
+    lines = "\n".join(pieces(page, "bash")).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("perceive-ir ")]
+
+
+WITH_PYTHON = [page for page in PAGES if pieces(page, "python")]
+COMMANDS = sorted({line for page in PAGES for line in commands(page)})
+
+
+@pytest.fixture
+def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What stands around a piece of Python: a picture, a viewer with a layer, a folder of pictures, a zarr."""
+    monkeypatch.chdir(tmp_path)
+    Path("scans").mkdir()
+    files.write_image("scans/cells.png", (picture(64, 48) * 255).astype(np.uint8))
+    zarr.open_group("plate.zarr", mode="w")["0"] = (picture(2, 64, 48) * 60_000).astype(np.uint16)
+    viewer = ViewerModel()
+    viewer.add_image(picture(64, 48), name="cells")
+    return {"np": np, "zarr": zarr, "viewer": viewer, "image": picture(130, 150)}
+
+
+def test_there_is_something_to_run() -> None:
+    assert "README.md" in WITH_PYTHON and len(COMMANDS) > 15
+
+
+@pytest.mark.parametrize("page", WITH_PYTHON)
+def test_the_python_of_a_page_runs(page: str, around: dict[str, Any]) -> None:
+    for number, piece in enumerate(pieces(page, "python")):
+        exec(compile(piece, f"{page}, piece {number}", "exec", dont_inherit=True), around)
+
+
+def test_what_the_readme_tells_to_type_does_what_it_says(around: dict[str, Any]) -> None:
+    for piece in pieces("README.md", "python"):
+        exec(compile(piece, "README.md", "exec", dont_inherit=True), around)
+    assert names(around["viewer"])[:3] == ["cells", "cells denoised", "cells quality"]
+    assert around["clean"].shape == around["bad"].shape == around["image"].shape
+    assert zarr.open("restored.zarr").shape == (2, 64, 48)
+
+
+@pytest.mark.parametrize("line", COMMANDS)
+def test_a_command_of_a_page_is_understood(line: str) -> None:
+    words = shlex.split(line, comments=True)[1:]
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("perceive-ir", ["models"])
+    while hasattr(command, "get_command"):
+        name = words.pop(0)
+        command = command.get_command(context, name)
+        assert command is not None, f"no command {name!r}"
+        context = type(context)(command, parent=context, info_name=name)
+    try:
+        command.make_context(command.name, [word for word in words if word != "…"])
+    except typer.Exit:
+        assert words == ["--help"]
