@@ -10,11 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 from napari_perceive_ir._labels import labels_index
 from napari_perceive_ir._placement import level0
+from napari_perceive_ir._words import AUTOMATIC
+from perceive_ir._recipe import make_recipe
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
     from napari_perceive_ir._run import RunPlan
+    from perceive_ir import Recipe
+
+PLAIN = ("YX", "YXC")
+"""Axes of a plane that files need not be told."""
 
 
 @dataclass(frozen=True)
@@ -46,13 +52,21 @@ def as_command(source: Image, plan: RunPlan, labels: Labels | None = None) -> Co
     if part or picture is None:
         picture = f"{safe(source.name + part)}.tif"
         wanted.append(f"{part.strip() + ' of ' if part else ''}“{source.name}” as {picture}")
-    command = plan.recipe.to_command(picture, f"{stem}_restored.tif", plan.region)
+    command = for_files(plan).to_command(picture, f"{stem}_restored.tif", plan.region)
     if labels is not None:  # painted in napari, so that a file may be older
         own = part if labels.ndim == source.ndim else ""
         marks = f"{safe(labels.name + own)}.tif"
         wanted.append(f"{own.strip() + ' of ' if own else ''}“{labels.name}” as {marks}")
         command += f" --labels {shlex.quote(marks)}"
     return Copied(command + "\n", f"First save {' and '.join(wanted)}." if wanted else "")
+
+
+def for_files(plan: RunPlan) -> Recipe:
+    """Return the recipe with the axes of a file: a plane may be saved alone, or as a stack of one."""
+    if plan.part is None or not plan.part.plane:
+        return plan.recipe
+    alone = "".join(axis for axis in plan.recipe.axes if axis not in plan.part.plane)
+    return make_recipe(plan.recipe, axes=AUTOMATIC if alone in PLAIN else alone)
 
 
 def data_of(layer: Any, index: Sequence[slice]) -> str:
