@@ -46,7 +46,7 @@ class FolderRows(QObject):
         source = self.source.path
         if source is not None and self.output.path is None:
             whole = source.absolute()
-            self.output.line.setText(str(whole.parent / f"{whole.name}_restored"))
+            self.output.line.setText(shortened(whole.parent / f"{whole.name}_restored"))
 
 
 class FolderField(QWidget):
@@ -85,11 +85,11 @@ class FolderField(QWidget):
 
     def choose(self, folder: Path) -> None:
         """Choose a folder."""
-        self.line.setText(str(folder))
+        self.line.setText(shortened(folder))
         self._notice()
 
     def _browse(self) -> None:
-        found = QFileDialog.getExistingDirectory(self, self.line.toolTip(), self.line.text())
+        found = QFileDialog.getExistingDirectory(self, self.line.toolTip(), str(self.path or ""))
         if found:
             self.choose(Path(found))
 
@@ -97,6 +97,12 @@ class FolderField(QWidget):
         if self.line.text() != self._known:
             self._known = self.line.text()
             self.changed.emit()
+
+
+def shortened(folder: Path) -> str:
+    """Write a folder of the user's as people do, with ~ for the home folder."""
+    home = Path(os.path.expanduser("~"))
+    return f"~{os.sep}{folder.relative_to(home)}" if home in folder.parents else str(folder)
 
 
 class FolderOptions(FoldedForm):

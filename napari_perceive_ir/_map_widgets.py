@@ -56,7 +56,8 @@ def tier_legend() -> QWidget:
 
 def type_legend() -> QWidget:
     """Explain the colours of the types of damage."""
-    return swatches([(TYPE_COLOURS[d.type], d.type, f"The picture is {d.adjective} here.") for d in DAMAGES], columns=3)
+    entries = [(TYPE_COLOURS[d.type], d.title, f"The picture is {d.adjective} here.") for d in DAMAGES]
+    return swatches(entries, columns=3)
 
 
 def swatches(entries: Sequence[tuple[str, str, str]], columns: int) -> QWidget:

@@ -11,7 +11,7 @@ from qtpy.QtGui import QColor, QPainter, QPaintEvent
 from qtpy.QtWidgets import QSizePolicy, QWidget
 
 from napari_perceive_ir._map_layers import TYPE_COLOURS
-from perceive_ir._vocabulary import TYPES
+from perceive_ir._vocabulary import TYPE_TITLES, TYPES
 
 if TYPE_CHECKING:
     from perceive_ir import Perception
@@ -38,7 +38,7 @@ class SeenType:
     def words(self) -> str:
         """Say it in words."""
         told = "absent" if self.severity is None else f"severity {self.severity:.2f}"
-        return f"{self.type} {self.probability:.0%}, {told}"
+        return f"{TYPE_TITLES[self.type]} {self.probability:.0%}, {told}"
 
 
 def seen_types(seen: Perception) -> list[SeenType]:
@@ -72,7 +72,7 @@ class SeenBars(QWidget):
     def track(self, row: int) -> QRectF:
         """Return where a bar would be if it were full."""
         text = self.fontMetrics()
-        left = INSET + max(text.horizontalAdvance(name) for name in TYPES) + GAP
+        left = INSET + max(text.horizontalAdvance(title) for title in TYPE_TITLES.values()) + GAP
         right = self.width() - text.horizontalAdvance(HEADINGS[-1]) - GAP
         top = (row + 1) * self._line() + (self._line() - THICKNESS) / 2
         return QRectF(left, top, max(1, right - left), THICKNESS)
@@ -83,7 +83,8 @@ class SeenBars(QWidget):
         self._write(painter, -1, HEADINGS)
         for row, one in enumerate(self.shown):
             self._draw_bar(painter, row, one)
-            self._write(painter, row, (one.type, "", "–" if one.severity is None else f"{one.severity:.2f}"))
+            told = "–" if one.severity is None else f"{one.severity:.2f}"
+            self._write(painter, row, (TYPE_TITLES[one.type], "", told))
 
     def _draw_bar(self, painter: QPainter, row: int, one: SeenType) -> None:
         track, colour, ground = self.track(row), QColor(TYPE_COLOURS[one.type]), self._text_colour()

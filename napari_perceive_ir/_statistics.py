@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from perceive_ir._vocabulary import TIERS, TYPES
+from perceive_ir._vocabulary import TIERS, TYPE_TITLES, TYPES
 
 if TYPE_CHECKING:
     from perceive_ir import QualityMap
@@ -120,5 +120,7 @@ def words_of(one: Statistics | None) -> dict[str, str]:
     """Say what is known of an area; nothing of no area."""
     shares = {f"{tier.capitalize()} quality": f"{one.shares[tier]:.0%}" if one else "" for tier in TIERS}
     score = f"{one.score:.2f}" if one else ""
-    damage = "" if one is None else one.type if one.type == NO_TYPE else f"{one.type} ({one.severity:.2f})"
+    damage = one.type if one else ""
+    if one and one.type != NO_TYPE:
+        damage = f"{TYPE_TITLES[one.type]} ({one.severity:.2f})"
     return {**shares, "Mean score, of 2": score, "Commonest damage": damage}

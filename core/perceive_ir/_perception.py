@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir._device import in_company
-from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
+from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
 from perceive_ir.networks import Perceiver, Reading
 
@@ -90,7 +90,7 @@ class Perception(Quality):
 
     def words(self) -> str:
         """Say it in words: "haze, moderate (0.46); quality low"."""
-        seen = [f"{t}, {degree(self.severities[t])} ({self.severities[t]:.2f})" for t in self.present]
+        seen = [f"{TYPE_TITLES[t]}, {degree(self.severities[t])} ({self.severities[t]:.2f})" for t in self.present]
         damage = " and ".join(seen) or ("damage of no known type" if self.unknown else "no damage")
         return f"{damage}; quality {self.tier}"
 

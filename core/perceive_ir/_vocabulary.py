@@ -14,6 +14,8 @@ class Damage:
 
     type: str
     """Name of the damage, as in ``perceive`` results."""
+    title: str
+    """The same for people to read: "low light"."""
     task: str
     """Name of the restoration task, as in a recipe."""
     adjective: str
@@ -25,16 +27,17 @@ class Damage:
 
 
 DAMAGES = (
-    Damage("noise", "denoise", "noisy", "denoised", tonal=False),
-    Damage("haze", "dehaze", "hazy", "dehazed", tonal=True),
-    Damage("rain", "derain", "rainy", "derained", tonal=False),
-    Damage("snow", "desnow", "snowy", "desnowed", tonal=False),
-    Damage("blur", "deblur", "blurred", "deblurred", tonal=False),
-    Damage("lowlight", "brighten", "dark", "brightened", tonal=True),
-    Damage("jpeg", "dejpeg", "compressed", "dejpegged", tonal=False),
-    Damage("lowres", "sharpen", "coarse", "sharpened", tonal=False),
+    Damage("noise", "noise", "denoise", "noisy", "denoised", tonal=False),
+    Damage("haze", "haze", "dehaze", "hazy", "dehazed", tonal=True),
+    Damage("rain", "rain", "derain", "rainy", "derained", tonal=False),
+    Damage("snow", "snow", "desnow", "snowy", "desnowed", tonal=False),
+    Damage("blur", "blur", "deblur", "blurred", "deblurred", tonal=False),
+    Damage("lowlight", "low light", "brighten", "dark", "brightened", tonal=True),
+    Damage("jpeg", "JPEG", "dejpeg", "compressed", "dejpegged", tonal=False),
+    Damage("lowres", "low resolution", "sharpen", "coarse", "sharpened", tonal=False),
 )
 TYPES = tuple(d.type for d in DAMAGES)
+TYPE_TITLES = {d.type: d.title for d in DAMAGES}
 TASKS = tuple(d.task for d in DAMAGES)
 TONAL_TYPES = tuple(d.type for d in DAMAGES if d.tonal)
 TIERS = ("low", "medium", "high")

@@ -371,6 +371,21 @@ def test_any_folder_can_be_typed(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, 
         assert output in (None, str(controls.folders.output.path)) and controls.folders.ready
 
 
+def test_folders_of_the_user_are_shown_with_a_tilde(
+    qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    controls = BatchControls()
+    qtbot.addWidget(controls)
+    folders = controls.folders
+    folders.source.choose(tmp_path / "pictures" / "june")
+    shown = [field.line.text() for field in (folders.source, folders.output)]
+    assert shown == [os.path.join("~", "pictures", name) for name in ("june", "june_restored")]
+    assert folders.source.path == tmp_path / "pictures" / "june"
+    assert folders.output.path == tmp_path / "pictures" / "june_restored"
+
+
 def test_it_begins_with_what_the_restore_dock_says(make_napari_viewer_proxy: Callable[..., Any], qtbot: QtBot) -> None:
     viewer = make_napari_viewer_proxy()
     beside = RestoreDock(viewer)

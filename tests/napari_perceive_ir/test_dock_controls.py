@@ -183,7 +183,7 @@ def test_every_type_is_seen_with_its_probability_and_what_is_present_with_its_se
     seen = {one.type: one for one in seen_types(hazy_and_dark())}
     assert tuple(seen) == TYPES
     assert seen["haze"].words() == "haze 90%, severity 0.25"
-    assert seen["lowlight"].words() == "lowlight 50%, severity 0.25"
+    assert seen["lowlight"].words() == "low light 50%, severity 0.25"
     assert seen["rain"].words() == "rain 10%, absent"
 
 
