@@ -145,8 +145,14 @@ def apply_residual(
 
 def _add(seen: NDArray[Any], residual: NDArray[Any], weight: NDArray[Any]) -> None:
     """Add in place, on the processor."""
-    change = residual.astype(weight.dtype) * weight
-    changed = (change != 0) & np.isfinite(change) & np.isfinite(seen)
+    change = residual.astype(weight.dtype)
+    change *= weight
+    finite = np.isfinite(change)
+    if seen.dtype.kind in "iu" and np.can_cast(seen.dtype, change.dtype) and finite.all():
+        change += seen
+        np.copyto(seen, _fit(change, seen.dtype), casting="unsafe")  # what nothing is added to stays as it is by itself
+        return
+    changed = (change != 0) & finite & np.isfinite(seen)
     np.copyto(seen, _fit(seen.astype(weight.dtype) + change, seen.dtype), where=changed, casting="unsafe")
 
 
@@ -170,10 +176,10 @@ def _weight(strength: float | NDArray[Any], scale: float, work: np.dtype[Any], n
 
 
 def _fit(values: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
-    """Round for integers, and clip to the finite values of `dtype`."""
+    """Round for integers, and clip to the finite values of `dtype`, in place."""
     if dtype.kind == "f":
         limits = np.finfo(dtype)
-        return values.clip(limits.min, limits.max)
+        return values.clip(limits.min, limits.max, out=values)
     bounds = np.iinfo(dtype)
-    whole: NDArray[Any] = np.rint(values)
-    return whole.clip(bounds.min, bounds.max)
+    np.rint(values, out=values)
+    return values.clip(bounds.min, bounds.max, out=values)
