@@ -6,11 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import GeneratorWorker, create_worker
+from napari.utils.notifications import show_error
 from qtpy.QtCore import QObject, QThreadPool, Signal  # type: ignore[attr-defined]
 
 from napari_perceive_ir import _indicator
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Progress, guarded, loading
 from perceive_ir import Recipe
+from perceive_ir._advice import advice
+from perceive_ir._trace import keep_trace
 
 AT_ONCE = 8
 """Jobs that do not wait for each other, such as a blend for a run; napari's pool has a thread for each core only."""
@@ -81,6 +84,14 @@ def load_early(parent: QObject, recipe: Recipe) -> None:
     job = Job(parent, "", loading, recipe, visible=False)
     job.happened.connect(raise_bug)
     job.start()
+
+
+def tell(error: Exception) -> None:
+    """Tell the user of a mistake; everything else is a bug."""
+    if not isinstance(error, MISTAKES):
+        raise error
+    keep_trace(error)
+    show_error(advice(error))
 
 
 def raise_bug(event: Event) -> None:

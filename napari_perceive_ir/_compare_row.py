@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_perceive_ir._compare import Comparison, Flip, SideBySide, Swipe, is_cover, share_place
 from napari_perceive_ir._dialogs import DialogWatch
+from napari_perceive_ir._lazy_picture import is_lazy
 
 KEY = "H"
 """Held, it shows what was before; no command of napari has it."""
@@ -122,7 +123,11 @@ class CompareRow(QWidget):
         flip.stop()
 
     def _refresh(self, event: Any = None) -> None:
-        self.setVisible(self._pair() is not None)
+        pair = self._pair()
+        self.setVisible(pair is not None)
+        self.swipe_button.setVisible(
+            not any(map(is_lazy, pair or ()))
+        )  # it copies what it shows, which would not fill in
         self.swipe_button.setChecked(isinstance(self._on, Swipe))
         self.side_button.setChecked(isinstance(self._on, SideBySide))
 

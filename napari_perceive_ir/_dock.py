@@ -14,14 +14,16 @@ from napari_perceive_ir._controls import PAINTED, RecipeControls
 from napari_perceive_ir._copy import Copied, as_command, as_python
 from napari_perceive_ir._copy_row import CopyRow
 from napari_perceive_ir._estimate_line import EstimateLine
+from napari_perceive_ir._filling import Filling
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import add_result, plan_run, replaced
+from napari_perceive_ir._lazy_layer import add_lazy
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._preview_row import PreviewRow
 from napari_perceive_ir._pyramid import coarser
 from napari_perceive_ir._reapply import recipe_of
-from napari_perceive_ir._run import MISTAKES, Event, Finished, Seen, restoring, shown_severity
+from napari_perceive_ir._run import MISTAKES, Event, Finished, Looked, RunPlan, Seen, looking, restoring, shown_severity
 from napari_perceive_ir._seen_bars import SeenBars, seen_types
 from napari_perceive_ir._words import sentence
 from perceive_ir import Recipe
@@ -60,7 +62,7 @@ class RestoreDock(LayerDock):
         self.copy = CopyRow()
         self.copy.python_button.clicked.connect(lambda: self._copy(as_python))
         self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
-        self.estimate = EstimateLine(lambda: [one.plan for one in self._plan(self.controls.recipe(), painted=False)])
+        self.estimate = EstimateLine(self._costly)
         self.copy.recipe_button.clicked.connect(lambda: self.take_recipe())
         below = (self.estimate, self.seen, self.bars, self.note, self.compare, self.copy)
         self.lay_out("Sees what is wrong with a picture and mends it.", (self.controls, self.preview), below)
@@ -92,7 +94,8 @@ class RestoreDock(LayerDock):
         self.estimate.stop()
         if len(targets) > 1:
             self.live.release()
-        self.begin_on(targets, f"Restoring {' and '.join(str(one.source) for one in targets)}", restoring)
+        events = looking if self.controls.pictures.lazy else restoring
+        self.begin_on(targets, f"Restoring {' and '.join(str(one.source) for one in targets)}", events)
 
     def give_up(self) -> None:
         """Cancel, but keep the planes of a stack that are finished where that is chosen."""
@@ -148,6 +151,11 @@ class RestoreDock(LayerDock):
             for source, made in recipes
         ]
 
+    def _costly(self) -> list[RunPlan]:
+        """Return what a run will take time for."""
+        lazy = self.controls.pictures.lazy
+        return [] if lazy else [one.plan for one in self._plan(self.controls.recipe(), painted=False)]
+
     def _choose(self, recipe_fields: dict[str, Any]) -> None:
         if recipe_fields:
             self.live.release()  # the sliders are about to move for another result
@@ -158,9 +166,14 @@ class RestoreDock(LayerDock):
             self._see(event, target)
         elif isinstance(event, Finished):
             self._targets.remove(target)
-            layer = self._add(event.result, target, event.coarser)
-            added = f"“{layer.name}”" if self._count == 1 else f"{self._count - len(self._targets)} layers"
-            self.say(f"Added {added} after {self.seconds():.1f} s.")
+            self._say_added(self._add(event.result, target, event.coarser), f"after {self.seconds():.1f} s")
+        elif isinstance(event, Looked):
+            self._targets.remove(target)
+            self._say_added(self._add_lazy(event, target), "that is restored where you look")
+
+    def _say_added(self, layer: Image, how: str) -> None:
+        added = f"“{layer.name}”" if self._count == 1 else f"{self._count - len(self._targets)} layers"
+        self.say(f"Added {added} {how}.")
 
     def _see(self, event: Seen, target: Target) -> None:
         self.say(f"{self._place()}Restoring …")
@@ -182,12 +195,22 @@ class RestoreDock(LayerDock):
         layer = add_result(self._viewer, target.source, target.plan, result, levels)
         if self._count == 1:
             self.live.keep(Shown(target.source, layer, result))
+        self._show_added(layer, target, result.note)
+        return layer
+
+    def _add_lazy(self, looked: Looked, target: Target) -> Image:
+        layer = add_lazy(self._viewer, target.source, target.plan, looked)
+        self.live.release()
+        self._show_added(layer, target, looked.about["note"])
+        Filling(self._viewer, layer, looked.picture)
+        return layer
+
+    def _show_added(self, layer: Image, target: Target, note: str) -> None:
         assert self.compare is not None
         self.compare.offer(target.source, layer)
         self.preview.stop()  # the result shows the same
         late = REPLACED if replaced(target.source, target.plan) else ""
-        self._write(self.note, target, f"{sentence(result.note)}{late}".strip())
-        return layer
+        self._write(self.note, target, f"{sentence(note)}{late}".strip())
 
     def _write(self, label: QLabel, target: Target, text: str) -> None:
         """Add a line; of several layers each has its own."""

@@ -35,7 +35,7 @@ class Halves:
         return round(self.at * self.shape[self.axis])
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
-        key = self._spelled_out(key)
+        key = spelled_out(key, self.ndim)
         along = key[self.axis]
         if not isinstance(along, slice):
             return np.asarray((self.before if along < self.edge else self.after)[key])
@@ -48,13 +48,6 @@ class Halves:
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return self[...].astype(dtype or self.dtype, copy=False)
 
-    def _spelled_out(self, key: Any) -> tuple[Any, ...]:
-        """Return a key with an integer or a slice for every axis."""
-        key = key if isinstance(key, tuple) else (key,)
-        where = key.index(...) if ... in key else len(key)
-        given, last = key[:where], key[where + 1 :]
-        return (*given, *[slice(None)] * (self.ndim - len(given) - len(last)), *last)
-
     def _parted(self, along: slice) -> tuple[slice, slice]:
         """Part a slice along the axis at the edge."""
         start, stop, step = along.indices(self.shape[self.axis])
@@ -62,3 +55,11 @@ class Halves:
             raise ValueError(f"expected a slice with a positive step, got {along}")
         middle = max(start, start + math.ceil((self.edge - start) / step) * step)
         return slice(start, min(self.edge, stop), step), slice(middle, stop, step)
+
+
+def spelled_out(key: Any, ndim: int) -> tuple[Any, ...]:
+    """Return a key with an integer or a slice for every axis."""
+    key = key if isinstance(key, tuple) else (key,)
+    where = key.index(...) if ... in key else len(key)
+    given, last = key[:where], key[where + 1 :]
+    return (*given, *[slice(None)] * (ndim - len(given) - len(last)), *last)

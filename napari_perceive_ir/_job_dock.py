@@ -8,15 +8,12 @@ from itertools import pairwise
 from time import perf_counter
 from typing import Any
 
-from napari.utils.notifications import show_error
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QProgressBar, QPushButton, QScrollArea, QVBoxLayout, QWidget
 
-from napari_perceive_ir._background import Job
+from napari_perceive_ir._background import Job, tell
 from napari_perceive_ir._forms import show_words, spare_from_wheel, wrapped
-from napari_perceive_ir._run import MISTAKES, Failed, Ready
-from perceive_ir._advice import advice
-from perceive_ir._trace import keep_trace
+from napari_perceive_ir._run import Failed, Ready
 
 
 class JobDock(QWidget):
@@ -103,11 +100,8 @@ class JobDock(QWidget):
         show_words(self.status, status)
 
     def tell(self, error: Exception) -> None:
-        """Tell the user of a mistake; everything else is a bug."""
-        if not isinstance(error, MISTAKES):
-            raise error
-        keep_trace(error)
-        show_error(advice(error))
+        """Tell the user of a mistake."""
+        tell(error)
 
     def seconds(self) -> float:
         """Return how long the job has been on."""

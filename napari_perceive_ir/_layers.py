@@ -9,7 +9,6 @@ from napari_perceive_ir._bounds import region_on
 from napari_perceive_ir._labels import labels_on
 from napari_perceive_ir._part import about_part, part_of
 from napari_perceive_ir._placement import cell_placement, level0, placement
-from napari_perceive_ir._pyramid import shapes_of
 from napari_perceive_ir._run import Finished, Mapped, RunPlan, mapping, restoring
 from napari_perceive_ir._statistics import tier_features
 from napari_perceive_ir._words import result_name
@@ -19,7 +18,7 @@ from perceive_ir._vocabulary import TIERS
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from napari.layers import Image, Labels, Shapes
     from napari.types import LayerDataTuple
@@ -165,7 +164,8 @@ def plan_run(
     part = part_of(source, axes, point, region_on(region, source, axes))
     place = placement(source, part)
     marks = labels_on(labels, source, axes, part) if isinstance(labels, Labels) else labels
-    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part, shapes_of(source))
+    others = source.data[1:] if source.multiscale else ()
+    return RunPlan(level0(source), make_recipe(recipe, axes=axes), place, marks, part, others)
 
 
 def restored(plan: RunPlan) -> Finished:
@@ -182,9 +182,14 @@ def add_result(
     viewer: Any, source: Image, plan: RunPlan, result: Result, coarser: Sequence[NDArray[Any]] = ()
 ) -> Image:
     """Add a restored picture, with its coarser levels if there are any, exactly on its source, with the same look."""
+    return add_on(viewer, source, result_data(source, plan, result, coarser))
+
+
+def add_on(viewer: Any, source: Image, made: tuple[Any, dict[str, Any], str]) -> Image:
+    """Add a picture that lies on its source and looks like it."""
     from napari.layers import Image
 
-    data, about, _ = result_data(source, plan, result, coarser)
+    data, about, _ = made
     layer = Image(data, **about)
     layer.contrast_limits_range = source.contrast_limits_range
     layer.contrast_limits = about["contrast_limits"]
@@ -197,11 +202,16 @@ def result_data(
 ) -> tuple[Any, dict[str, Any], str]:
     """Return data, arguments and type of the layer that shows a restored picture."""
     name = result_name(source.name, result.recipe.tasks) + (f", {plan.part.words}" if plan.part else "")
-    metadata = {**source.metadata, KEY: result.to_dict() | about_part(plan.part)}
+    return data_on(source, plan, [result.image, *coarser], name, result.to_dict() | about_part(plan.part))
+
+
+def data_on(
+    source: Image, plan: RunPlan, levels: Sequence[Any], name: str, about: Mapping[str, Any]
+) -> tuple[Any, dict[str, Any], str]:
+    """Return data, arguments and type of a layer exactly on what a plan takes of its source, with the same look."""
     place = plan.place if replaced(source, plan) else placement(source, plan.part)
-    look = {**place, "multiscale": bool(coarser)}
-    data = [result.image, *coarser] if coarser else result.image
-    return data, {"name": name, "metadata": metadata, **look}, "image"
+    look = {**place, "name": name, "metadata": {**source.metadata, KEY: dict(about)}, "multiscale": len(levels) > 1}
+    return levels if len(levels) > 1 else levels[0], look, "image"
 
 
 def show_anew(layer: Image, result: Result, coarser: Sequence[NDArray[Any]] = ()) -> None:

@@ -14,6 +14,7 @@ from napari_perceive_ir._axes import layer_axes, named_axes
 from napari_perceive_ir._compare import camera_of, is_cover
 from napari_perceive_ir._forms import add_row, show_row
 from napari_perceive_ir._layers import is_map
+from napari_perceive_ir._lazy_layer import BIG, is_big
 from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._part import stack_axes_of
 from napari_perceive_ir._region import changes_of
@@ -24,10 +25,16 @@ from perceive_ir._recipe import make_recipe
 
 STACK, PLANE = "stack", "plane"
 WHOLE, VISIBLE = "whole", "visible"
+NOW, LOOKED_AT = "now", "looked at"
 REGION_HELP = (
     "What is restored: all of the picture, what the canvas shows of it, or the box around the selected shape of a "
     "shapes layer (around all shapes if none is selected). A region comes out as it would in the whole picture: the "
     "model looks at all of it, and at the pixels around the region."
+)
+RESULT_HELP = (
+    "What a big picture becomes, such as a pyramid, a Zarr, or one of more than "
+    f"{BIG // 10**6} megapixels: restored now, as a whole or a part of it; or a layer that is restored in the "
+    "background where you look, and shows the picture as it was everywhere else."
 )
 AXES_HELP = (
     "What the axes mean, one letter each, such as ZYX or TCYX: Y and X are the plane, every other axis counts planes "
@@ -60,6 +67,8 @@ class PictureRows(QObject):
         planes = [("The whole stack", STACK), ("The plane that is shown", PLANE)]
         self.planes = ComboBox(choices=planes, tooltip="What of a stack is restored.")
         self.region = ComboBox(choices=self._regions, tooltip=REGION_HELP)
+        results = [("Restored now", NOW), ("Restored where you look", LOOKED_AT)]
+        self.result = ComboBox(choices=results, tooltip=RESULT_HELP)
         self.keep = CheckBox(text="If cancelled, keep finished planes")
         self.keep.tooltip = "Without it, a run that is cancelled adds nothing."
         self._watched: list[Any] = []
@@ -69,8 +78,8 @@ class PictureRows(QObject):
         """The layers that were chosen when a change was told of last."""
         self._lay_out()
         self.layer.changed.connect(lambda _: self._follow())
-        self.several.changed.connect(lambda _: self._tell())
-        self.planes.changed.connect(lambda _: self._tell())
+        for choice in (self.several, self.planes, self.result):
+            choice.changed.connect(lambda _: self._tell())
         self.region.changed.connect(self._follow_region)
         self.axes.editingFinished.connect(self._tell)
         choose_likeliest(self.layer, viewer.layers)
@@ -85,15 +94,20 @@ class PictureRows(QObject):
         return [] if self.layer.value is None else [self.layer.value]
 
     @property
+    def lazy(self) -> bool:
+        """Whether big pictures are restored where somebody looks."""
+        return self.result.value == LOOKED_AT and any(map(is_big, self.sources))
+
+    @property
     def point(self) -> Sequence[float] | None:
         """The place in the world whose plane is meant; None for the whole stack."""
-        return self._viewer.dims.point if self.planes.value == PLANE else None
+        return self._viewer.dims.point if self.planes.value == PLANE and not self.lazy else None
 
     def region_of(self, source: Image, axes: str) -> Shapes | tuple[slice, slice] | None:
         """Return what is restored of a layer with these axes; None for all."""
-        if self.region.value == VISIBLE:
+        if self.region.value == VISIBLE and not self.lazy:
             return visible_region(self._viewer, source, axes)
-        return None if self.region.value == WHOLE else self.region.value
+        return None if self.region.value == WHOLE or self.lazy else self.region.value
 
     def axes_of(self, source: Image) -> str:
         """Return the axes of a layer: what was typed, else what its labels say."""
@@ -140,10 +154,11 @@ class PictureRows(QObject):
         add_row(form, "&Layer", self.layer.native)
         form.addRow("", self.several.native)
         add_row(form, "A&xes", self.axes)
+        add_row(form, "Res&ult", self.result.native)
         add_row(form, "&Planes", self.planes.native)
         add_row(form, "Re&gion", self.region.native)
         form.addRow("", self.keep.native)
-        for choice in (self.layer, self.planes, self.region):
+        for choice in (self.layer, self.planes, self.result, self.region):
             choice.native.setMinimumWidth(1)  # long entries do not widen the dock
 
     def _show(self) -> None:
@@ -152,7 +167,9 @@ class PictureRows(QObject):
         self.several.native.setVisible(count > 1)
         self.layer.enabled = not (count > 1 and self.several.value)
         show_row(self._form, self.axes, layer is not None and layer.ndim > 2)
-        stack = any(self._is_stack(source) for source in self.sources)
+        show_row(self._form, self.result.native, any(map(is_big, self.sources)))
+        show_row(self._form, self.region.native, not self.lazy)
+        stack = not self.lazy and any(self._is_stack(source) for source in self.sources)
         show_row(self._form, self.planes.native, stack)
         self.keep.native.setVisible(stack and self.planes.value == STACK)
 

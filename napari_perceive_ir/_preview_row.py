@@ -9,12 +9,12 @@ from qtpy.QtCore import QTimer, Signal  # type: ignore[attr-defined]
 from qtpy.QtWidgets import QCheckBox, QVBoxLayout, QWidget
 
 from napari_perceive_ir._background import Job
-from napari_perceive_ir._compare import camera_of
 from napari_perceive_ir._dialogs import DialogWatch, dialog_open
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._overlay import Overlay
 from napari_perceive_ir._preview import MOST_PIXELS, Known, NotPreviewed, PreviewPlan, plan_preview, previewing
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Previewed, Progress, Ready, Seen
+from napari_perceive_ir._visible import view_changes
 from napari_perceive_ir._words import sentence
 
 if TYPE_CHECKING:
@@ -85,15 +85,10 @@ class PreviewRow(QWidget):
         self.box.setChecked(False)
 
     def _connect(self) -> None:
-        viewer = self._viewer
-        camera, dims = camera_of(viewer).events, viewer.dims.events
-        changes = [camera.zoom, camera.center, dims.point, dims.order, dims.ndisplay]
-        if hasattr(viewer, "canvas"):
-            changes.append(viewer.canvas.events.size)
-        for change in changes:
+        for change in view_changes(self._viewer):
             change.connect(self._ask)
         self._controls.changed.connect(self._ask)
-        viewer.layers.events.removed.connect(self._removed)
+        self._viewer.layers.events.removed.connect(self._removed)
         self.box.toggled.connect(self._toggle)
         self._dialogs.opened.connect(self._make_way)
         self._dialogs.closed.connect(lambda: self._ask())

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from napari_perceive_ir._estimate import Estimate
+    from napari_perceive_ir._lazy_picture import LazyPicture
     from napari_perceive_ir._part import Part
     from perceive_ir import Perception, QualityMap, Restorer, Result
+    from perceive_ir._lazy import Chunks
     from perceive_ir._part import Box
     from perceive_ir._weights import Card
     from perceive_ir.images import Layout
@@ -44,8 +46,13 @@ class RunPlan:
     labels: Any = None
     part: Part | None = None
     """What of the array is restored; None for all of it."""
-    levels: Sequence[tuple[int, ...]] = ()
-    """The shapes of all levels of a multiscale layer, the array's first."""
+    coarser: Sequence[Any] = ()
+    """The other levels of a multiscale layer."""
+
+    @property
+    def levels(self) -> tuple[tuple[int, ...], ...]:
+        """The shapes of all levels of a multiscale layer, the array's first."""
+        return tuple(tuple(one.shape) for one in (self.array, *self.coarser)) if self.coarser else ()
 
     def pixels(self) -> Any:
         """Return what is perceived, and restored but for a region of it; of a lazy array it may be read here."""
@@ -91,6 +98,15 @@ class Finished:
     result: Result
     coarser: Sequence[NDArray[Any]] = ()
     """Its other levels, where the layer is multiscale."""
+
+
+@dataclass(frozen=True)
+class Looked:
+    """The picture has been looked at, and is restored where somebody looks from now on."""
+
+    picture: LazyPicture
+    about: Mapping[str, Any]
+    """How it is restored, for metadata."""
 
 
 @dataclass(frozen=True)
@@ -149,7 +165,7 @@ class Failed:
     error: Exception
 
 
-Event = Ready | Seen | Progress | Finished | Blended | Previewed | Mapped | Found | Estimated | Failed
+Event = Ready | Seen | Progress | Finished | Looked | Blended | Previewed | Mapped | Found | Estimated | Failed
 
 
 def restoring(*plans: RunPlan) -> Iterator[Event]:
@@ -171,6 +187,31 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
             yield Progress(sum(tiles[:number]) + step.done, sum(tiles), step.finished)
             if step.result is not None:
                 yield Finished(step.result, coarser(step.result.image, plan.levels))
+
+
+def looking(*plans: RunPlan) -> Iterator[Event]:
+    """Look at pictures one after the other, and restore nothing yet."""
+    from napari_perceive_ir._lazy_picture import LazyPicture
+    from perceive_ir._lazy import chunks_of
+
+    restorer = model_of(plans[0].recipe)
+    yield Ready()
+    for plan in plans:
+        chunks = chunks_of(plan.array, plan.recipe, restorer=restorer)
+        yield Seen(chunks.seen)
+        yield Looked(LazyPicture([plan.array, *plan.coarser], chunks), about_lazy(chunks, restorer))
+
+
+def about_lazy(chunks: Chunks, restorer: Restorer) -> dict[str, Any]:
+    """Say how a picture is restored of which nothing is restored yet."""
+    import numpy as np
+
+    from perceive_ir import Result
+    from perceive_ir._decision import decide
+    from perceive_ir._engine import note_of
+
+    recipe, seen = chunks.recipe, chunks.seen
+    return Result(np.empty(0), seen, recipe, restorer.card, note_of(recipe, seen, decide(recipe, seen))).to_dict()
 
 
 def tiles_of(restorer: Restorer, plan: RunPlan) -> int:

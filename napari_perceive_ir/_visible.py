@@ -17,6 +17,13 @@ Part = dict[int, slice]
 """For each axis of a layer that the canvas shows, the pixels that are on it."""
 
 
+def view_changes(viewer: Any) -> list[Any]:
+    """Return the events after which the canvas shows something else."""
+    camera, dims = camera_of(viewer).events, viewer.dims.events
+    changes = [camera.zoom, camera.center, dims.point, dims.order, dims.ndisplay]
+    return [*changes, viewer.canvas.events.size] if hasattr(viewer, "canvas") else changes
+
+
 def visible_box(viewer: Any, layer: Image, axes: str) -> tuple[slice, slice] | None:
     """Return which rows and columns of a layer are on the canvas; None where it shows no planes of Y and X."""
     if viewer.dims.ndisplay != 2 or {axes[a] for a in shown_axes(viewer, layer)} != {"Y", "X"}:
