@@ -67,7 +67,7 @@ class Picture:
     """One letter per axis: ``YX``, ``YXC`` for colour, ``TZCYX``, … (``C`` last: samples of a pixel)."""
     path: Path
     kind: str
-    """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp`` or ``gif``: by content, not by name."""
+    """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp`` or ``gif``, by content; else ``bioio``, by name."""
     meta: Meta
     notes: tuple[str, ...] = ()
     """What was converted or left out in reading, for the user to know."""

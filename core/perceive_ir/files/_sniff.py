@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from perceive_ir._errors import ImageFileError, remedy
+from perceive_ir.files._bioio import KIND, is_readable
 from perceive_ir.files._faults import one_line, reason
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -13,7 +14,7 @@ _OTHER = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"BM": "bmp", b"
 
 
 def kind_of(path: Path) -> str:
-    """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp`` or ``gif``; anything else is an ImageFileError of one line."""
+    """``tiff``, ``png``, ``jpeg``, ``webp``, ``bmp``, ``gif`` or ``bioio``; all else is an error of one line."""
     start = _start(path)
     if not start:
         raise ImageFileError(one_line(f"{path} is empty; get it again"))
@@ -24,6 +25,8 @@ def kind_of(path: Path) -> str:
     for magic, kind in _OTHER.items():
         if start.startswith(magic):
             return kind
+    if is_readable(path):
+        return KIND
     raise ImageFileError(
         one_line(
             f"{path} is not a picture that can be read (its content is not TIFF, PNG, JPEG, WebP, BMP or GIF); "

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from perceive_ir.files import _exif
 from perceive_ir.files._atomic import check_target, replacing
+from perceive_ir.files._bioio import KIND
 from perceive_ir.files._description import KEYWORD, MARK, Description, check_side_json, dump, line, write_side_json
 from perceive_ir.files._faults import one_line, writing
 from perceive_ir.files._picture import Meta, Picture
@@ -111,10 +112,10 @@ def suffix_of(path: Path) -> str:
 
 
 def writable_name(source: Path, kind: str) -> str:
-    """Return the same name; with another suffix where the format of the input is only read (BMP, GIF, LSM)."""
+    """Return the same name; with another suffix where the format of the input is only read (BMP, GIF, LSM, bioio)."""
     if suffix_of(source) or kind == "zarr":
         return source.name
-    return source.with_suffix(".tif" if kind == "tiff" else ".png").name
+    return source.with_suffix({"tiff": ".tif", KIND: ".ome.tif"}.get(kind, ".png")).name
 
 
 def _write_plain(
