@@ -230,6 +230,21 @@ def area(read: tuple[slice, slice]) -> int:
     return (read[0].stop - read[0].start) * (read[1].stop - read[1].start)
 
 
+def test_napari_may_slice_in_the_background(window: Any, qtbot: QtBot, monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari.settings import get_settings
+
+    monkeypatch.setattr(get_settings().experimental, "async_", True)
+    window.add_image([data := dots(512, 512), data[::2, ::2]], multiscale=True, name="cells")
+    layer = restore_layer_lazy(window, "cells", **DENOISE)
+    (followed,) = followed_now()
+    settled(qtbot, followed)
+    truth = np.asarray(layer.data[layer.data_level])
+    first, last = layer.corner_pixels
+    seen = truth[first[0] : last[0] + 1, first[1] : last[1] + 1]
+    qtbot.waitUntil(lambda: np.array_equal(drawn(layer), seen), timeout=LONG)
+    assert not np.array_equal(truth, data)
+
+
 @pytest.mark.usefixtures("windowless_camera")
 def test_panning_cancels_what_is_out_of_sight(qtbot: QtBot, calls: Calls) -> None:
     viewer = Model()
