@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from perceive_ir._catalogue import available, load, restore
     from perceive_ir._engine import Restorer
     from perceive_ir._errors import (
+        ClusterError,
         FolderError,
         ImageFileError,
         MissingExtraError,
@@ -27,7 +28,7 @@ _PLACES = {
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
     "restore_lazy": "_lazy", "restore_ome_zarr": "_ome_zarr",
-    "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
+    "ClusterError": "_errors", "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
     "NotEnoughMemoryError": "_errors", "PerceiveIRError": "_errors", "WeightsError": "_errors",
     "Perception": "_perception", "QualityMap": "_quality_map",
     "Recipe": "_recipe", "TASKS": "_vocabulary", "TIERS": "_vocabulary", "TYPES": "_vocabulary",
@@ -35,9 +36,9 @@ _PLACES = {
 }  # fmt: skip
 
 __all__ = [
-    "TASKS", "TIERS", "TYPES", "FolderError", "ImageFileError", "MissingExtraError", "NotEnoughMemoryError",
-    "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step", "WeightsError", "available",
-    "degrade", "load", "restore", "restore_lazy", "restore_ome_zarr",
+    "TASKS", "TIERS", "TYPES", "ClusterError", "FolderError", "ImageFileError", "MissingExtraError",
+    "NotEnoughMemoryError", "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step",
+    "WeightsError", "available", "degrade", "load", "restore", "restore_lazy", "restore_ome_zarr",
 ]  # fmt: skip
 
 

@@ -10,6 +10,8 @@ import torch
 
 from perceive_ir._errors import NotEnoughMemoryError
 
+DEVICE_VARIABLE = "PERCEIVE_IR_DEVICE"
+"""Environment variable; what device "auto" means, such as a GPU of its own for each worker of a cluster."""
 GIB = 2**30
 MOST_CPU_MEMORY = 2 * GIB
 """Automatic memory on a CPU is never more."""
@@ -18,7 +20,9 @@ SMALL = 192 * 192
 
 
 def choose_device(wish: str) -> torch.device:
-    """Return the wished device, or the fastest one for "auto"."""
+    """Return the wished device; for "auto" the one that `DEVICE_VARIABLE` names, or the fastest."""
+    if wish == "auto":
+        wish = os.environ.get(DEVICE_VARIABLE, wish)
     if wish == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "mps" if has_mps() else "cpu")
     try:

@@ -8,7 +8,8 @@ User mistakes (a wrong value, a wrong type) are ``ValueError`` and ``TypeError``
     ├── WeightsError           a weights file that is missing, foreign, truncated or tampered with
     ├── MissingExtraError      an optional dependency is not installed
     ├── NotEnoughMemoryError   even the smallest tile does not fit
-    └── FolderError            a folder that cannot be worked on: busy, full, or its journal is damaged
+    ├── FolderError            a folder that cannot be worked on: busy, full, or its journal is damaged
+    └── ClusterError           a scheduler that does not answer, or workers that do not fit
 """
 
 from __future__ import annotations
@@ -38,6 +39,10 @@ class NotEnoughMemoryError(PerceiveIRError):
 
 class FolderError(PerceiveIRError):
     """A folder cannot be worked on as a whole: another run is at it, the disk is full, its journal is damaged."""
+
+
+class ClusterError(PerceiveIRError):
+    """A scheduler does not answer, or its workers cannot do the work alike."""
 
 
 _REMEDIES = {

@@ -21,7 +21,20 @@ import tifffile
 
 from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, files
 from perceive_ir._weights import Card
-from perceive_ir.batch import HIDDEN, Batch, Event, Journal, Row, _run, _stages, overview, preview, run, write_report
+from perceive_ir.batch import (
+    HIDDEN,
+    Batch,
+    Event,
+    Journal,
+    Row,
+    _here,
+    _run,
+    _stages,
+    overview,
+    preview,
+    run,
+    write_report,
+)
 from perceive_ir.batch._batch import entries
 from perceive_ir.batch._lock import locked
 
@@ -481,7 +494,7 @@ def test_a_full_disk_is_recognised_where_numpy_does_not_name_it(
     import resource
 
     save(batch.source / "1.tif", 0, 400, 400, 3)
-    monkeypatch.setattr(_run, "FULL", (errno.EFBIG,))  # what a limit says; a full disk takes the same way
+    monkeypatch.setattr(_here, "FULL", (errno.EFBIG,))  # what a limit says; a full disk takes the same way
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**18, hard))
     try:
@@ -572,7 +585,7 @@ def test_a_report_does_not_pass_off_an_earlier_recipe_s_results_as_the_last_run_
 ) -> None:
     go(batch, tiny_model)
     monkeypatch.setattr(Restorer, "pixels_at_once", 1)
-    monkeypatch.setattr(_run, "BYTES_BEHIND", 0)
+    monkeypatch.setattr(_here, "BYTES_BEHIND", 0)
     gentler = run(replace(batch, recipe=Recipe(task="denoise", severity=0.3)), tiny_model)
     assert next(event for event in gentler if event.state == "done").name == "1.tif"
     gentler.close()
@@ -589,10 +602,10 @@ def test_pictures_are_read_ahead_only_as_far_as_their_pixels_fit(
         pixels = np.random.default_rng(number).integers(0, 256, (200, 200), np.uint32)
         tifffile.imwrite(few.source / f"{number}.tif", pixels, compression="zlib")
     ahead: list[int] = []
-    whole = _run.Run.restored
-    monkeypatch.setattr(_run, "BYTES_AHEAD", 500_000)  # three of them, as pixels
+    whole = _here.Here.restored
+    monkeypatch.setattr(_here, "BYTES_AHEAD", 500_000)  # three of them, as pixels
     monkeypatch.setattr(Restorer, "pixels_at_once", 1)
-    monkeypatch.setattr(_run.Run, "restored", lambda self, some: ahead.append(len(self.reading)) or whole(self, some))
+    monkeypatch.setattr(_here.Here, "restored", lambda self, some: ahead.append(len(self.reading)) or whole(self, some))
     assert set(go(few, tiny_model).values()) == {"done"}
     assert max(ahead) in (2, 3)
 
@@ -602,18 +615,18 @@ def test_tiles_do_not_follow_the_memory_of_the_day(batch: Batch, tiny_model: Res
     go(batch, tiny_model)
     monkeypatch.setattr(Restorer, "memory", lambda *_: 7.0)
     with Journal(batch.output) as journal:
-        assert _run.Run(batch, tiny_model, journal).recipe.memory == 0.5
+        assert _run.Run(batch, _here.Here(batch, tiny_model), journal).order.recipe.memory == 0.5
         given = replace(batch, recipe=Recipe(memory=3.0))
-        assert _run.Run(given, tiny_model, journal).recipe.memory == 3.0
+        assert _run.Run(given, _here.Here(given, tiny_model), journal).order.recipe.memory == 3.0
 
 
 def test_results_wait_to_be_written_only_as_far_as_memory_allows(
     batch: Batch, tiny_model: Restorer, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(_run, "BYTES_BEHIND", 0)
+    monkeypatch.setattr(_here, "BYTES_BEHIND", 0)
     monkeypatch.setattr(Restorer, "pixels_at_once", 1)
     behind = []
-    whole = _run.Run.write
-    monkeypatch.setattr(_run.Run, "write", lambda self, done: behind.append(len(self.writing)) or whole(self, done))
+    whole = _here.Here.write
+    monkeypatch.setattr(_here.Here, "write", lambda self, done: behind.append(len(self.writing)) or whole(self, done))
     assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
     assert behind == [0, 0, 0, 0]

@@ -1,47 +1,29 @@
-"""A run over a folder: reading, computing and writing overlap, and events say what happens.
+"""A run over a folder: it keeps the journal, and says in events what becomes of the pictures.
 
-Threads read ahead and write behind; the network runs in the thread that asks for the events. Whoever stops asking
-pauses the run, whoever closes the iterator cancels it: what is being written is finished, the rest waits for the next
-run.
+Whoever stops asking pauses the run, whoever closes the iterator cancels it: what is being written is finished, the rest
+waits for the next run.
 """
 
 from __future__ import annotations
 
-import errno
 import time
-from collections import deque
-from collections.abc import Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from collections.abc import Generator
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
-from perceive_ir._advice import EXPECTED, advice
-from perceive_ir._errors import FolderError, ImageFileError
+from perceive_ir._errors import FolderError
 from perceive_ir._recipe import Recipe, make_recipe
-from perceive_ir._trace import keep_trace
 from perceive_ir.batch import _stages as stages
 from perceive_ir.batch._batch import Batch, Entry, entries, sweep
-from perceive_ir.batch._journal import HIDDEN, NOTHING, Journal, Key, Row
-from perceive_ir.batch._stages import Failed, Large, Loaded, Restored, Settled
+from perceive_ir.batch._crew import Crew, News, Order
+from perceive_ir.batch._here import Here
+from perceive_ir.batch._journal import HIDDEN, Journal, Row
 
 if TYPE_CHECKING:
+    from distributed import Client
+
     from perceive_ir._engine import Restorer
-    from perceive_ir._perception import Perception
-    from perceive_ir._result import Result
-
-T = TypeVar("T")
-
-AHEAD = 64
-"""Pictures that are read ahead, at most."""
-BYTES_AHEAD = 2**28
-"""Bytes of pictures that are read ahead, at most, unless a single one is larger."""
-UNPACKED = 16
-"""Bytes of pixels for each byte of a file, until one was read."""
-BYTES_BEHIND = 2**29
-"""Bytes of pictures that wait to be written, at most."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-"""Faults of the disk, not of a picture: they stop the run."""
 
 
 @dataclass(frozen=True)
@@ -76,21 +58,35 @@ class Event:
     state: str
     """``started``, ``working`` (a large picture, see `fraction`), ``done``, ``failed`` or ``skipped``."""
     name: str
-    """Path of the picture below the input folder; "" for the first event, when the pictures are counted."""
+    """Path of the picture below the input folder; "" for what is about all, such as the first event."""
     progress: Progress
     words: str = ""
-    """What was seen, or why it failed or was skipped."""
+    """What was seen, why it failed or was skipped, or who is at work."""
     fraction: float = 0.0
     earlier: bool = False
     """Whether an earlier run did this."""
     target: str = ""
 
 
-def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
+def run(
+    batch: Batch, restorer: Restorer | None = None, *, client: Client | None = None
+) -> Generator[Event, None, None]:
     """Restore the pictures of a folder that are not done yet; close the iterator to cancel.
+
+    Parameters
+    ----------
+    batch
+        What is to be done.
+    restorer
+        A loaded model, to do it in this process.
+    client
+        Instead, a client of dask.distributed, to have it done by the workers of its cluster. They need the same version
+        of this package, and the folders under the same paths.
 
     Raises
     ------
+    ClusterError
+        The cluster is out of reach, or its workers do not fit.
     FolderError
         Another run is at work in the folder, the disk is full, or the journal cannot be used.
     ImageFileError, ValueError
@@ -98,9 +94,10 @@ def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
     """
     if not (batch.output / HIDDEN).is_dir():
         entries(batch, {})  # what cannot begin leaves nothing behind
+    crew = crew_of(batch, restorer, client)
     with Journal(batch.output) as journal:
         sweep(batch.output)
-        current = Run(batch, restorer, journal)
+        current = Run(batch, crew, journal)
         with closing(current.events()) as events:
             for event in events:
                 paused = time.perf_counter()
@@ -108,115 +105,65 @@ def run(batch: Batch, restorer: Restorer) -> Generator[Event, None, None]:
                 current.start += time.perf_counter() - paused
 
 
-def overview(batch: Batch) -> list[tuple[Entry, Row]]:
-    """List the pictures of a folder with what is known of them; none is read."""
-    if not (batch.output / HIDDEN).is_dir():
-        return [(entry, known(entry, batch, None)) for entry in entries(batch, {})]
-    with Journal(batch.output) as journal:
-        found = entries(batch, journal.outputs())
-        return [(entry, known(entry, batch, journal.row(entry.name))) for entry in found]
+def crew_of(batch: Batch, restorer: Restorer | None, client: Client | None) -> Crew:
+    """Return who does the work."""
+    if restorer is not None and client is None:
+        return Here(batch, restorer)
+    if client is not None and restorer is None:
+        from perceive_ir.batch._cluster import Cluster
 
-
-def known(entry: Entry, batch: Batch, row: Row | None) -> Row:
-    """Return what is known of a picture, in words, as far as it can be told without reading it."""
-    target = stages.place(entry, batch)
-    if entry.problem:
-        return Row(entry.name, target, "failed", reason=entry.problem)
-    if row is None or row.target != target or (row.state == "done" and not stages.is_there(row, entry)):
-        return Row(entry.name, target)
-    return Row(entry.name, target, row.state, row.key, row.words, row.size)  # a folder may hold very many
-
-
-def preview(batch: Batch, restorer: Restorer) -> Iterator[tuple[Entry, str]]:
-    """Say of each picture what a run would do: ``new``, ``changed``, ``again``, ``done``, ``skipped`` or ``failed``.
-
-    Nothing is written.
-    """
-    if not (batch.output / HIDDEN).is_dir():
-        yield from ((entry, "failed" if entry.problem else "new") for entry in entries(batch, {}))
-        return
-    with Journal(batch.output) as journal:
-        recipe = stages.recipe_hash(batch.recipe)
-        for entry in entries(batch, journal.outputs()):
-            yield entry, foreseen(entry, batch, journal.row(entry.name), recipe, restorer.card.digest)
-
-
-def foreseen(entry: Entry, batch: Batch, row: Row | None, recipe: str, weights: str) -> str:
-    """Say what a run would do with one picture."""
-    if entry.problem:
-        return "failed"
-    if row is None or row.state == "waiting":
-        return "new"
-    try:
-        key = Key(stages.content_hash(entry.source), recipe, weights)
-    except (OSError, ImageFileError):
-        return "failed"
-    if stages.is_settled(row, key, entry, batch):
-        return row.state
-    return "changed" if row.key.content != key.content else "again"
+        return Cluster(batch, client)
+    raise TypeError("expected a loaded model or a client, one of the two")
 
 
 class Run:
-    """One run, with its threads.
+    """One run: what its crew tells is entered into the journal and counted.
 
     Parameters
     ----------
     batch
         What is to be done.
-    restorer
-        The loaded model.
+    crew
+        Who does it.
     journal
         The journal of the output folder, open.
     """
 
-    def __init__(self, batch: Batch, restorer: Restorer, journal: Journal) -> None:
-        self.batch, self.restorer, self.journal = batch, restorer, journal
-        self.ours = journal.outputs()
-        self.entries = entries(batch, self.ours)
-        self.recipe_hash = stages.recipe_hash(batch.recipe)
-        self.recipe = self.settled_recipe()
+    def __init__(self, batch: Batch, crew: Crew, journal: Journal) -> None:
+        self.batch, self.crew, self.journal = batch, crew, journal
+        ours = journal.outputs()
+        self.entries = entries(batch, ours)
+        self.means = crew.means()
+        self.order = Order(
+            batch, self.settled_recipe(), stages.recipe_hash(batch.recipe), self.means.weights, frozenset(ours)
+        )
         self.counts = dict.fromkeys(("done", "failed", "skipped"), 0)
         self.before = 0
         self.bytes_left = sum(entry.size for entry in self.entries)
         self.bytes_done = 0
-        self.unpacked: float = UNPACKED
         self.start = time.perf_counter()
-        self.readers = ThreadPoolExecutor(batch.workers, "perceive-ir reads")
-        self.writers = ThreadPoolExecutor(batch.workers, "perceive-ir writes")
-        self.waiting = deque(entry for entry in self.entries if not entry.problem)
-        self.reading: deque[tuple[Entry, Future[Loaded | Large | Settled | Failed]]] = deque()
-        self.writing: deque[tuple[Restored, Future[Row]]] = deque()
 
     def events(self) -> Generator[Event, None, None]:
-        """Do the work; yield what happens."""
+        """Have the work done; yield what happens."""
         self.begin()
         try:
             yield Event("started", "", self.progress)
             for entry in self.entries:
                 if entry.problem:
-                    yield self.fail(entry, entry.problem)
-            while self.read_ahead():
-                group: list[Loaded] = []
-                for entry, found in self.taken():
-                    if isinstance(found, Loaded):
-                        group.append(found)
-                        yield Event("started", entry.name, self.progress)
-                    elif isinstance(found, Large):
-                        yield from self.chunk_by_chunk(entry, found.key)
-                    else:
-                        yield self.told(entry, found)
-                yield from self.restored(group)
-                yield from self.written(most=BYTES_BEHIND)
-            yield from self.written(most=0)
+                    yield self.ended(entry, stages.failed(entry, self.batch, entry.problem))
+            waiting = [entry for entry in self.entries if not entry.problem]
+            for news in self.crew.work(self.order, waiting, self.journal.row):
+                yield self.told(news)
         finally:
-            self.stop()
+            for news in self.crew.stop():
+                if not news.full:  # what could not be written waits for the next run
+                    self.told(news)
 
     def settled_recipe(self) -> Recipe:
         """Return the recipe with the memory that the folder's first run found: so tiles are the same in every run."""
         if self.batch.recipe.memory != "auto":
             return self.batch.recipe
-        name = f"memory on {self.restorer.device.type}"
-        memory = self.journal.settle(name, lambda: str(self.restorer.memory(self.batch.recipe)))
+        memory = self.journal.settle(f"memory on {self.means.device}", lambda: str(self.means.memory))
         return make_recipe(self.batch.recipe, memory=float(memory))
 
     def begin(self) -> None:
@@ -226,13 +173,17 @@ class Run:
             for entry in self.entries
         ]
         self.journal.begin(rows, self.batch.source)
-        self.journal.note("recipe", self.batch.recipe.model_dump_json())
-        self.journal.note("recipe hash", self.recipe_hash)
-        card = self.restorer.card
-        self.journal.note("weights", card.digest)
-        self.journal.note("model", f"{card.name} {card.version} ({card.digest[:12]})")
-        self.journal.note("source", str(self.batch.source))
-        self.journal.note("device", f"{self.restorer.device}, {str(self.restorer.precision).removeprefix('torch.')}")
+        many = f"{self.means.count} x " if self.means.count > 1 else ""
+        notes = {
+            "recipe": self.batch.recipe.model_dump_json(),
+            "recipe hash": self.order.recipe_hash,
+            "weights": self.means.weights,
+            "model": self.means.model,
+            "source": str(self.batch.source),
+            "device": f"{many}{self.means.device}, {self.means.precision}",
+        }
+        for name, value in notes.items():
+            self.journal.note(name, value)
 
     @property
     def progress(self) -> Progress:
@@ -241,165 +192,25 @@ class Run:
         left = elapsed * self.bytes_left / self.bytes_done if self.bytes_done else None
         return Progress(len(self.entries), **self.counts, before=self.before, seconds_left=left)
 
-    def read_ahead(self) -> bool:
-        """Let the threads read what comes next, as far as memory allows; return whether anything is left."""
-        under_way = sum(entry.size for entry, _ in self.reading) * self.unpacked
-        while self.waiting and len(self.reading) < AHEAD:
-            under_way += self.waiting[0].size * self.unpacked
-            if self.reading and under_way > BYTES_AHEAD:
-                break
-            entry = self.waiting.popleft()
-            before, weights = self.journal.row(entry.name), self.restorer.card.digest
-            job = self.readers.submit(stages.read, entry, self.batch, self.recipe_hash, weights, before)
-            self.reading.append((entry, job))
-        return bool(self.reading)
-
-    def taken(self) -> Iterator[tuple[Entry, Loaded | Large | Settled | Failed | Exception]]:
-        """Take the next picture, and what else is read by now, up to one batch of the network."""
-        pixels = 0
-        while self.reading and (not pixels or (self.reading[0][1].done() and pixels < self.restorer.pixels_at_once)):
-            entry, job = self.reading.popleft()
-            self.read_ahead()
-            found = outcome(job)
-            if isinstance(found, Loaded):
-                pixels += found.pixels
-                self.unpacked = found.picture.data.nbytes / max(1, entry.size)
-            yield entry, found
-
-    def restored(self, group: Sequence[Loaded]) -> Iterator[Event]:
-        """Perceive and restore pictures, and have the results written."""
-        start = time.perf_counter()
-        chosen: list[tuple[Loaded, Perception]] = []
-        for loaded, seen in zip(group, stages.look(self.restorer, group), strict=True):
-            if isinstance(seen, Exception):
-                yield self.told(loaded.entry, seen, loaded.key)
-            elif self.batch.only_low and seen.tier != "low":
-                yield self.settled(loaded.entry, stages.skipped(loaded, seen, self.batch))
-            else:
-                chosen.append((loaded, seen))
-        if len(chosen) == 1:
-            results: list[Result | Exception] = yield from self.step_by_step(*chosen[0])
-        else:
-            results = stages.restore(self.restorer, [one for one, _ in chosen], [s for _, s in chosen], self.recipe)
-        done = []
-        for (loaded, _), result in zip(chosen, results, strict=True):
-            if isinstance(result, Exception):
-                yield self.told(loaded.entry, result, loaded.key)
-            else:
-                done.append((loaded, result))
-        after = stages.look_again(self.restorer, done) if self.batch.look_again else [None] * len(done)
-        share = (time.perf_counter() - start) / max(1, len(group))
-        for (loaded, result), again in zip(done, after, strict=True):
-            self.write(Restored(loaded, result, again, share))
-
-    def step_by_step(self, loaded: Loaded, seen: Perception) -> Generator[Event, None, list[Result | Exception]]:
-        """Restore a single picture; it may be large, so every batch of tiles is told."""
-        results: list[Result | Exception] = []
-        steps = stages.steps(self.restorer, loaded, seen, self.recipe)
-        while not results:
-            try:
-                step = next(steps)
-            except Exception as error:
-                results.append(error)
-                break
-            if step.result is not None:
-                results.append(step.result)
-            else:
-                yield Event("working", loaded.entry.name, self.progress, fraction=step.done / step.total)
-        return results
-
-    def chunk_by_chunk(self, entry: Entry, key: Key) -> Iterator[Event]:
-        """Restore an OME-Zarr, which is read and written as it is computed."""
-        yield Event("started", entry.name, self.progress)
-        ours = stages.place(entry, self.batch) in self.ours
-        with closing(stages.by_chunks(self.restorer, entry, self.batch, key, ours=ours)) as parts:
-            while True:
-                try:
-                    done = next(parts)
-                except Exception as error:
-                    yield self.told(entry, error, key)
-                    return
-                if isinstance(done, Row):
-                    yield self.told(entry, done)
-                    return
-                yield Event("working", entry.name, self.progress, fraction=done)
-
-    def write(self, done: Restored) -> None:
-        """Have a result written."""
-        ours = stages.place(done.loaded.entry, self.batch) in self.ours
-        self.writing.append((done, self.writers.submit(stages.write, done, self.batch, ours=ours)))
-
-    def written(self, most: int) -> Iterator[Event]:
-        """Enter what is safely in place; wait while more than ``most`` bytes are on the way."""
-        behind = sum(done.bytes for done, _ in self.writing)
-        while self.writing and (behind > most or self.writing[0][1].done()):
-            done, job = self.writing.popleft()
-            behind -= done.bytes
-            row = outcome(job)
-            yield self.told(done.loaded.entry, row)
-
-    def told(self, entry: Entry, found: Settled | Failed | Row | Exception, key: Key = NOTHING) -> Event:
-        """Say what became of a picture, and enter it if it is news."""
-        if isinstance(found, Settled):
-            return self.count(entry, found.row, earlier=True)
-        if isinstance(found, Row):
-            return self.settled(entry, found)
-        if isinstance(found, Failed):
-            return self.told(entry, found.error, found.key)
-        if is_full(found):
+    def told(self, news: News) -> Event:
+        """Enter what the crew told, and pass it on."""
+        if news.full:
             left = len(self.entries) - self.progress.settled
             raise FolderError(
-                f"{self.batch.output} takes no more ({advice(found, entry.source)}); {left} pictures are left, "
+                f"{self.batch.output} takes no more ({news.full}); {left} pictures are left, "
                 "and the same command goes on with them"
-            ) from found
-        keep_trace(found)
-        return self.fail(entry, why(found, entry), key)
+            )
+        if news.row is not None and news.entry is not None:
+            return self.ended(news.entry, news.row, earlier=news.earlier)
+        name, state = news.entry.name if news.entry else "", "started" if news.fraction is None else "working"
+        return Event(state, name, self.progress, news.words, fraction=news.fraction or 0.0)
 
-    def fail(self, entry: Entry, reason: str, key: Key = NOTHING) -> Event:
-        """Enter a picture as failed."""
-        return self.settled(entry, Row(entry.name, stages.place(entry, self.batch), "failed", key, reason))
-
-    def settled(self, entry: Entry, row: Row) -> Event:
-        """Enter what became of a picture."""
-        self.journal.put(row)
-        self.bytes_done += entry.size
-        return self.count(entry, row)
-
-    def count(self, entry: Entry, row: Row, *, earlier: bool = False) -> Event:
-        """Count a picture that nothing is left to do for."""
+    def ended(self, entry: Entry, row: Row, *, earlier: bool = False) -> Event:
+        """Count a picture that nothing is left to do for, and enter it if it is news."""
+        if not earlier:
+            self.journal.put(row)
+            self.bytes_done += entry.size
         self.counts[row.state] += 1
         self.before += earlier
         self.bytes_left -= entry.size
         return Event(row.state, entry.name, self.progress, row.words, earlier=earlier, target=row.target)
-
-    def stop(self) -> None:
-        """End the threads; what is being written is finished and entered."""
-        self.readers.shutdown(cancel_futures=True)
-        self.writers.shutdown()
-        for done, job in self.writing:
-            row = outcome(job)
-            with suppress(FolderError):  # the disk is full: what could not be written waits for the next run
-                self.told(done.loaded.entry, row)
-
-
-def outcome(job: Future[T]) -> T | Exception:
-    """Wait for a thread; return what it returned, or what it raised."""
-    try:
-        return job.result()
-    except Exception as error:
-        return error
-
-
-def why(error: Exception, entry: Entry) -> str:
-    """Say in one line why a picture failed; a bug says its type, as the words alone may say little."""
-    words = advice(error, entry.source)
-    return words if isinstance(error, EXPECTED) else f"{type(error).__name__}: {words}"
-
-
-def is_full(error: BaseException | None) -> bool:
-    """Whether the disk is at fault, not the picture."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in FULL:
-            return True
-        error = error.__cause__ or error.__context__
-    return False

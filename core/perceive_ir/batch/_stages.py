@@ -14,7 +14,8 @@ from perceive_ir._errors import ImageFileError
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._trace import keep_trace
 from perceive_ir.batch._batch import Batch, Entry, size_of
-from perceive_ir.batch._journal import Key, Row
+from perceive_ir.batch._crew import Order
+from perceive_ir.batch._journal import NOTHING, Key, Row
 from perceive_ir.batch._thumbnail import thumbnail
 from perceive_ir.files import Meta, Picture, check_output, read_image, write_image
 from perceive_ir.files._sniff import check_regular
@@ -103,12 +104,10 @@ def content_hash(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read(
-    entry: Entry, batch: Batch, recipe: str, weights: str, before: Row | None
-) -> Loaded | Large | Settled | Failed:
+def read(entry: Entry, order: Order, before: Row | None) -> Loaded | Large | Settled | Failed:
     """Read a picture, unless what is known of it settles it."""
-    start, state = time.perf_counter(), stamp(entry.source)
-    key = Key(content_hash(entry.source), recipe, weights)
+    start, state, batch = time.perf_counter(), stamp(entry.source), order.batch
+    key = Key(content_hash(entry.source), order.recipe_hash, order.weights)
     if before is not None and is_settled(before, key, entry, batch):
         return Settled(before)
     if is_ome_zarr(entry.source):
@@ -298,6 +297,11 @@ def skipped(loaded: Loaded, seen: Perception, batch: Batch) -> Row:
     why = f"quality {seen.tier}; only low is restored"
     about = {"before": seen_in(seen), "notes": list(loaded.picture.notes)}
     return Row(loaded.entry.name, place(loaded.entry, batch), "skipped", loaded.key, why, about=about)
+
+
+def failed(entry: Entry, batch: Batch, why: str, key: Key = NOTHING) -> Row:
+    """Say that nothing can be done for a picture."""
+    return Row(entry.name, place(entry, batch), "failed", key, why)
 
 
 def graded(quality: Quality) -> dict[str, Any]:

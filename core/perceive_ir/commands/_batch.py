@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +46,12 @@ def batch(
     second_look: Annotated[
         bool, typer.Option("--second-look/--no-second-look", help="Judge the results too, for the report.")
     ] = True,
+    scheduler: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Have a cluster of dask.distributed do it: tcp://10.0.0.1:8786.")
+    ] = "",
+    devices: Annotated[
+        str, typer.Option(metavar="LIST", help="Several devices of this machine, a process for each: cuda:0,cuda:1.")
+    ] = "",
     force: Annotated[
         bool, typer.Option("--force", help="Replace files in OUT that are no results of it; never a picture of IN.")
     ] = False,
@@ -55,17 +62,38 @@ def batch(
     wish = Batch(
         source, output, recipe, pattern, recursive, format, name, only_low, retry_failed, force, workers, second_look
     )
-    restorer = load(recipe)
     if dry_run:
-        announce(wish, restorer)
+        announce(wish, load(recipe))
         return
     try:
-        last = follow(wish, restorer)
+        with crew(recipe, scheduler, devices) as those:
+            last = follow(wish, **those)
     except KeyboardInterrupt:
         report_stopped(output)
         raise
     say(f"{last.words()}; report: {write_report(output)}")
     finish(last.failed)
+
+
+@contextmanager
+def crew(recipe: Recipe, scheduler: str, devices: str) -> Iterator[dict[str, Any]]:
+    """Yield who does the work, as `perceive_ir.batch.run` takes it."""
+    from perceive_ir.batch import connect, workers_on
+
+    if scheduler and devices:
+        raise ValueError("--scheduler and --devices are two ways to do it; give one")
+    if devices and recipe.device != "auto":
+        raise ValueError("--device and --devices are two ways to say where; give one")
+    if scheduler:
+        with connect(scheduler) as client:
+            if not client.nthreads():
+                complain(f"{scheduler} has no workers yet; waiting for the first one")
+            yield {"client": client}
+    elif devices:
+        with workers_on(devices.split(",")) as client:
+            yield {"client": client}
+    else:
+        yield {"restorer": load(recipe)}
 
 
 def announce(wish: Batch, restorer: Restorer) -> None:
@@ -79,11 +107,11 @@ def announce(wish: Batch, restorer: Restorer) -> None:
     say("nothing was written: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
 
 
-def follow(wish: Batch, restorer: Restorer) -> Progress:
+def follow(wish: Batch, **those: Any) -> Progress:
     """Run, show how far it is, and say what failed; return how it ended."""
     from perceive_ir.batch import run
 
-    with progress() as bar, closing(run(wish, restorer)) as events:
+    with progress() as bar, closing(run(wish, **those)) as events:
         task = bar.add_task("looking", total=None, unit="pictures")
         event: Event | None = None
         for event in events:
@@ -98,4 +126,4 @@ def show(bar: Any, task: Any, event: Event) -> None:
     """Show an event in the progress bar."""
     name = event.name if len(event.name) <= LONGEST else "…" + event.name[1 - LONGEST :]
     settled = event.progress.settled + (event.fraction if event.state == "working" else 0)
-    bar.update(task, description=name or "looking", completed=settled, total=event.progress.total)
+    bar.update(task, description=name or event.words or "looking", completed=settled, total=event.progress.total)
