@@ -200,6 +200,20 @@ def test_a_pause_hands_nothing_out(batch: Batch, client: Any, monkeypatch: pytes
     assert sum(event.state == "done" for event in events) == 41
 
 
+def test_when_the_scheduler_is_gone_the_folder_waits_for_another(batch: Batch, client: Any) -> None:
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, protocol="tcp") as cluster,
+        distributed.Client(cluster, set_as_default=False) as lost,
+    ):
+        events = run(batch, client=lost)
+        next(event for event in events if event.state == "done")
+        cluster.close()
+        with pytest.raises(ClusterError, match="out of reach; start it"):
+            list(events)
+    assert not left_over(batch.output)
+    assert ends(list(run(batch, client=client))) == dict.fromkeys(NAMES, "done")
+
+
 def test_a_second_run_refuses(batch: Batch, client: Any) -> None:
     first = run(batch, client=client)
     next(first)
@@ -343,7 +357,7 @@ def test_the_command_has_a_cluster_do_it(batch: Batch, client: Any) -> None:
 def test_each_device_of_this_machine_gets_a_process(batch: Batch) -> None:
     with workers_on(["cpu", "cpu"]) as client:
         assert len(client.nthreads()) == 2
-        named = client.run(os.environ.get, "PERCEIVE_IR_DEVICE")
+        named = client.run(os.getenv, "PERCEIVE_IR_DEVICE")
         assert list(named.values()) == ["cpu", "cpu"] and len(set(client.run(os.getpid).values())) == 2
         anywhere = replace(batch, recipe=batch.recipe.model_copy(update={"device": "auto"}))
         assert ends(list(run(anywhere, client=client))) == dict.fromkeys(NAMES, "done")
@@ -356,7 +370,7 @@ import time
 from pathlib import Path
 from perceive_ir.files import _atomic
 
-publish, here = _atomic._publish, Path(__file__).parent
+publish, here = _atomic._publish, Path({place!r})
 
 def trapped(partial, target, *, force):
     if "out" in target.parts and not (here / "sprung").exists() and len(list(here.glob("out/[!.]*"))) >= 5:
@@ -364,7 +378,8 @@ def trapped(partial, target, *, force):
         time.sleep(600)
     publish(partial, target, force=force)
 
-_atomic._publish = trapped
+def dask_setup(worker):
+    _atomic._publish = trapped
 """
 """Makes a worker wait half-way through a write, to be killed there."""
 
@@ -398,7 +413,7 @@ def test_a_killed_worker_and_a_bad_file_stop_nothing(batch: Batch, dask: Any, tm
         save(batch.source / f"{number}.png", number)
     expected = here(batch)
     (batch.source / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\n nonsense")
-    (tmp_path / "trap.py").write_text(TRAP)
+    (tmp_path / "trap.py").write_text(TRAP.format(place=str(tmp_path)))
     (tmp_path / "r.json").write_text(batch.recipe.model_dump_json())
     found = tmp_path / "scheduler.json"
     dask("scheduler", "--host", "127.0.0.1", "--port", 0, "--no-dashboard", "--scheduler-file", found)
@@ -456,7 +471,8 @@ def slowly(partial, target, *, force):
     time.sleep(0.2)
     publish(partial, target, force=force)
 
-_atomic._publish = slowly
+def dask_setup(worker):
+    _atomic._publish = slowly
 """
 
 

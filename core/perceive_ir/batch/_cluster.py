@@ -45,6 +45,7 @@ BEAT = 0.5
 """Seconds after which a run says that it waits."""
 PATIENCE = 30.0
 """Seconds that a cancelled run waits for what is being written."""
+GONE = "the scheduler is out of reach; start it and its workers again, and the same command goes on"
 KILLED = "the workers that took it were killed, one after the other; is there enough memory?"
 
 
@@ -110,7 +111,7 @@ class Cluster:
         self.ticket.unlink(missing_ok=True)
         yield from self.news()
         end = time.monotonic() + PATIENCE
-        while self.pending and time.monotonic() < end:
+        while self.pending and time.monotonic() < end and self.client.status == "running":
             with suppress(Exception):  # what did not end well waits for the next run
                 self.listen()
             yield from self.news()
@@ -185,7 +186,7 @@ def result_of(future: Future[T]) -> T:
     except (KilledWorker, PerceiveIRError, ValueError, TypeError):
         raise
     except (OSError, CancelledError) as error:
-        raise gone(error) from error
+        raise ClusterError(GONE) from error
     except Exception as error:
         raise ClusterError(
             f"a worker failed ({type(error).__name__}: {reason(error)}); install version {VERSION} of "
@@ -195,15 +196,8 @@ def result_of(future: Future[T]) -> T:
 
 @contextmanager
 def in_reach() -> Iterator[None]:
-    """Say in one line that the scheduler is gone."""
-    from distributed import CancelledError
-
+    """Say in one line that the scheduler is gone; a client says so with all kinds of errors."""
     try:
         yield
-    except (OSError, CancelledError) as error:
-        raise gone(error) from error
-
-
-def gone(error: Exception) -> ClusterError:
-    """Return what is said when the scheduler is gone."""
-    return ClusterError(f"the scheduler is out of reach ({reason(error)}); start it, and the same command goes on")
+    except Exception as error:
+        raise ClusterError(GONE) from error
