@@ -1,6 +1,7 @@
 """A small training runs, repeats itself, keeps its promises, and leaves weights that load."""
 
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -452,6 +453,20 @@ def test_contrast_rewards_crops_of_one_picture_and_ignores_other_pictures_of_its
     same_kind_alike[4:6] = z[0]
     assert contrastive(same_kind_alike, severities) == pytest.approx(float(good), abs=1e-4)
     assert contrastive(z[[0, 2, 1, 3, 4, 5]], severities) > good + 1
+
+
+def test_the_readings_cost_what_the_hand_computes():
+    severities = torch.zeros(6, len(TYPES))
+    severities[0:2, 0] = severities[2:4, 3] = severities[4:6, 0] = 0.5
+    z = torch.eye(3).repeat_interleave(2, dim=0)
+    # the partner e^1; pictures of other types e^0: two for the four noisy crops, four for the two snowy ones
+    found = contrastive(z, severities, temperature=1.0)
+    assert float(found) == pytest.approx((4 * math.log(1 + 2 / math.e) + 2 * math.log(1 + 4 / math.e)) / 6)
+    reading = Reading(torch.zeros(6, 3), torch.zeros(6, len(TYPES)), severities, z, z)
+    loss = perceiver_loss(reading, severities, torch.zeros(6, dtype=torch.bool))
+    assert float(loss["tiers"]) == pytest.approx(math.log(3))
+    assert float(loss["types"]) == pytest.approx(math.log(2) * (2 + 7) / 8)  # the type that is present weighs 2
+    assert float(loss["severities"]) == 0
 
 
 def test_thumbnails_are_judged_by_light_and_contrast_only():

@@ -115,8 +115,8 @@ class LossConfig:
     """Quality tiers, by the worst severity."""
     types: float = 1.0
     severities: float = 1.0
-    contrast: float = 0.1
-    """Contrastive loss of the degradation features."""
+    contrast: float = 0.01
+    """Contrastive loss of the degradation features; 0.1 in the paper, beside an L1 instead of the readouts."""
     language: float = 0.5
     """Pictures and their captions in one space."""
     l1: float = 1.0
@@ -173,7 +173,8 @@ class MixConfig:
     """How often the restorer of each of ``model.groups`` trains, relative to the others (default: the weights of its
     types); 0 leaves it as it is."""
     sets: Mapping[str, float] = field(default_factory=dict)
-    """Published sets under the data folder, and how often a pair of each is drawn, relative to the others."""
+    """Published sets under the data folder, and how often a pair of each is drawn, relative to the others; 0 leaves a
+    set out. The pictures of clean sets join the photos, whatever their weight."""
 
     def __post_init__(self) -> None:
         for one in fields(self):

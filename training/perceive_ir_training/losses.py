@@ -53,7 +53,7 @@ def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> 
         "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
         "types": (types * judged).sum() / judged.sum(),
         "severities": (amounts * amount_weights).sum() / amount_weights.sum().clamp_min(1),
-        "contrast": 0.1 * contrastive(reading.contrast[crops], severities[crops]),
+        "contrast": contrastive(reading.contrast[crops], severities[crops]),
     }
 
 
