@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -63,6 +65,11 @@ class Pairs:
     def in_memory(self) -> Pairs:
         """Return the same pairs with their pixels read."""
         return replace(self, pairs=tuple(replace(pair, held=pair.read()) for pair in self.pairs))
+
+    def fit_into(self, room: int) -> bool:
+        """Whether their pixels take no more than so many bytes; reads headers until they do."""
+        sizes = (6 * math.prod(shape_of(pair.target)) for pair in self.pairs)
+        return all(used <= room for used in accumulate(sizes))
 
     def draw(self, count: int, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Draw damaged crops and their targets, (B, 3, S, S) in [0, 1]; both of a pair are cut and turned alike."""

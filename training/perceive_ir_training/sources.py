@@ -17,6 +17,8 @@ from perceive_ir_training.data import Picture, Pictures, load_pictures, shrink
 from perceive_ir_training.paired import Pairs, load_pairs
 from perceive_ir_training.procedural import draw_pictures
 
+ROOM = 2 * 2**30
+"""Bytes that the pairs of one set may take in memory; larger sets are read from disk whenever a pair is drawn."""
 THUMBNAIL = 224
 """Longest side of the thumbnails that the perceiver learns on."""
 POOL, SIDE = 96, 192
@@ -74,19 +76,24 @@ def load_sources(root: str | Path, mix: MixConfig, seed: int) -> Sources:
     seed
         Of the procedural pictures.
     """
-    clean = {name: weight for name, weight in mix.sets.items() if papers.known(name).clean_only}
-    pictures = load_pictures(root) if has_pictures(Path(root)) or not mix.sets else Pictures(())
+    sets = {name: weight for name, weight in mix.sets.items() if weight}
+    tested = [name for name in sets if papers.known(name).part == "test"]
+    if tested:
+        trained = ", ".join(name for name, paper in papers.SETS.items() if paper.part == "train")
+        raise ValueError(f"mix.sets names {tested[0]!r}, which is to be tested on; sets to train on: {trained}")
+    clean = [name for name in sets if papers.known(name).clean_only]
+    pictures = load_pictures(root) if has_pictures(Path(root)) or not sets else Pictures(())
     extra = tuple(p for name in clean for p in papers.load_clean(name, root))
     pictures = replace(pictures, photos=(*pictures.photos, *extra))
     if not pictures.photos and not mix.procedural:
         raise ValueError(f"no clean pictures under {root} nor in mix.sets; add photos/, a clean set or mix.procedural")
-    weighed = find_pairs(Path(root), {n: w for n, w in mix.sets.items() if n not in clean}) if mix.paired else []
+    weighed = find_pairs(Path(root), {n: w for n, w in sets.items() if n not in clean}) if mix.paired else []
     if mix.paired and not weighed:
         raise ValueError(f"mix.paired is {mix.paired}, but {root} has no pairs/TYPE/input and mix.sets names no pairs")
     return Sources(
         pictures,
         Pictures(shrink(pictures.photos, THUMBNAIL), shrink(pictures.microscopy, THUMBNAIL)),
-        tuple(pairs for pairs, _ in weighed),
+        tuple(pairs.in_memory() if pairs.fit_into(ROOM) else pairs for pairs, _ in weighed),
         tuple(weight for _, weight in weighed),
         mix.procedural > 0,
         seed,
@@ -100,6 +107,6 @@ def has_pictures(root: Path) -> bool:
 
 def find_pairs(root: Path, sets: Mapping[str, float]) -> list[tuple[Pairs, float]]:
     """Find published pairs by name and those of the folder ``pairs``, with how often each is drawn."""
-    named = [(papers.load(name, root), weight) for name, weight in sets.items() if weight]
+    named = [(papers.load(name, root), weight) for name, weight in sets.items()]
     own = [(load_pairs(root / "pairs" / t, t), 1.0) for t in TYPES if (root / "pairs" / t).is_dir()]
     return named + own
