@@ -19,7 +19,17 @@ from safetensors.torch import load_file
 from perceive_ir import TYPES, WeightsError
 from perceive_ir._weights import load_system
 from perceive_ir.networks import Signals, System, SystemConfig
-from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, resume, train, validation
+from perceive_ir_training import (
+    MixConfig,
+    StageConfig,
+    TrainConfig,
+    load_config,
+    loop,
+    resume,
+    sources,
+    train,
+    validation,
+)
 from perceive_ir_training.checkpoint import read_checkpoint
 from perceive_ir_training.config import (
     STAGES,
@@ -33,7 +43,8 @@ from perceive_ir_training.config import (
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.curves import COLUMNS, WIDTH, draw_curves, limits, smoothed
 from perceive_ir_training.data import Pictures, is_held_back, load_pictures
-from perceive_ir_training.loop import Plan, as_json, read_plan
+from perceive_ir_training.loop import Batches, Plan, as_json, learn, make_learner, read_plan, trained
+from perceive_ir_training.losses import contrastive
 from perceive_ir_training.sampling import draw_batch, draw_severities, spread
 from perceive_ir_training.sources import POOL, RENEW_EVERY, Sources, load_sources
 from perceive_ir_training.stages import PerceiverStage, RestorerStage, Setting
@@ -47,6 +58,7 @@ TINY = TrainConfig(
     perceiver=FIRST,
     prompts=PromptsConfig(steps=4, batch=8, patch=32, warm_up=1, medium_steps=2, medium_batch=2, medium_patch=32),
     restorer=BRIEF,
+    losses=LossConfig(perceptual=0.1),
 )
 SILENT = replace(TINY, losses=LossConfig(language=0))
 EXACT = {"perceiver": SILENT, "restorer": replace(SILENT, losses=LossConfig(language=0, clip=0.05, perceptual=0.1))}
@@ -100,19 +112,20 @@ def losses_of(run: Path) -> list[tuple]:
 
 
 @pytest.mark.parametrize("stage", ["perceiver", "restorer"])
-def test_ten_steps_and_ten_more_are_twenty_steps(folder, tmp_path, stage):
+def test_ten_steps_and_ten_more_are_twenty_steps(folder, tmp_path, stage, monkeypatch):
+    keep = loop.keep
+    monkeypatch.setattr(loop, "keep", lambda *now: keep(*now) if now[3].step % 10 == 0 else None)
     config = replace(EXACT[stage], **{stage: replace(getattr(EXACT[stage], stage), steps=20)})
-    list(train(config, stage, data=folder, run=tmp_path / "once", log_every=5, save_every=0))
-    stopped = train(config, stage, data=folder, run=tmp_path / "twice", log_every=5, save_every=0)
+    list(train(config, stage, data=folder, run=tmp_path / "once", save_every=1e9))
+    stopped = train(config, stage, data=folder, run=tmp_path / "twice", save_every=0)
     while next(stopped).step < 10:
         pass
     stopped.close()
     assert read_checkpoint(tmp_path / "twice" / "checkpoint.safetensors")[1].step == 10
-    assert [p.step for p in resume(tmp_path / "twice")] == [15, 20]
+    assert [p.step for p in resume(tmp_path / "twice")] == list(range(11, 21))
     once, twice = (load_file(tmp_path / run / "checkpoint.safetensors") for run in ("once", "twice"))
     assert once.keys() == twice.keys()
     assert [name for name in once if not torch.equal(once[name], twice[name])] == []
-    assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
 
 
 def test_steps_after_the_last_checkpoint_are_made_again_and_told_once(folder, tmp_path):
@@ -147,6 +160,38 @@ def test_all_stages_may_be_stopped_in_any_of_them(folder, whole, tmp_path):
     assert digests[0] == digests[1]
 
 
+def test_a_stage_starts_where_the_one_before_ended_though_it_was_killed_between_weights_and_checkpoint(
+    folder, whole, tmp_path, monkeypatch
+):
+    real = loop.save_checkpoint
+
+    def killed(path, learner, position):
+        if position.stage == "restorer":
+            raise KeyboardInterrupt
+        real(path, learner, position)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(loop, "save_checkpoint", killed)
+        list(train(TINY, data=folder, run=tmp_path, log_every=2, save_every=0))
+    assert read_checkpoint(tmp_path / "checkpoint.safetensors")[1].stage == "prompts"
+    list(resume(tmp_path))
+    assert losses_of(tmp_path) == losses_of(whole)
+
+
+def test_a_checkpoint_that_is_due_does_not_wait_for_a_line_of_the_log(folder, tmp_path):
+    stopped = train(SILENT, "restorer", data=folder, run=tmp_path, log_every=1000, save_every=0)
+    assert [next(stopped).step for _ in range(2)] == [1, 2]
+    stopped.close()
+    assert read_checkpoint(tmp_path / "checkpoint.safetensors")[1].step == 2
+    assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
+
+
+def test_lines_of_any_distance_hold_the_means_of_their_steps(folder, tmp_path):
+    single = [p.losses["l1"] for p in train(SILENT, "restorer", data=folder, run=tmp_path / "a", log_every=1)]
+    joined = [p.losses["l1"] for p in train(SILENT, "restorer", data=folder, run=tmp_path / "b", log_every=4)]
+    assert joined == pytest.approx([sum(single[:4]) / 4, sum(single[4:]) / 2])
+
+
 def test_what_was_stopped_before_its_first_checkpoint_begins_anew(folder, tmp_path):
     stopped = train(SILENT, "restorer", data=folder, run=tmp_path, log_every=1, save_every=1e9)
     next(stopped)
@@ -173,7 +218,9 @@ def test_a_killed_command_goes_on_without_loss(folder, tmp_path):
             time.sleep(0.05)
         os.kill(running.pid, signal.SIGKILL)
     subprocess.run([*command, "--resume", str(tmp_path / "twice")], check=True, capture_output=True)
-    assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
+    assert lines_of(tmp_path / "twice")[-1]["step"] == 700
+    digests = [load_system(tmp_path / run / "weights.safetensors")[1].digest for run in ("once", "twice")]
+    assert digests[0] == digests[1]
 
 
 def test_a_folder_that_holds_a_training_is_not_written_over(whole, folder):
@@ -223,13 +270,13 @@ def test_the_minutes_of_all_stages_are_shared_out():
 
 def test_a_training_of_all_stages_leaves_everything_behind(whole):
     lines = lines_of(whole)
-    assert [line["stage"] for line in lines] == ["perceiver"] * 3 + ["prompts"] * 2 + ["restorer"] * 3
-    assert {"language", "tiers", "types", "severities", "contrast", "right_type"} <= set(lines[2])
-    assert {"prompts", "accuracy", "whole", "order"} <= set(lines[4])
+    assert [line["stage"] for line in lines] == ["perceiver"] * 6 + ["prompts"] * 4 + ["restorer"] * 6
+    assert {"language", "tiers", "types", "severities", "contrast", "right_type"} <= set(lines[5])
+    assert {"prompts", "accuracy", "gate_accuracy", "gate_whole", "gate_order"} <= set(lines[9])
     assert {"l1", *(f"gain_{t}" for t in TYPES)} <= set(lines[-1])
     for name in ("text", "halves", "weights", "checkpoint"):
         assert (whole / f"{name}.safetensors").is_file()
-    assert sorted(p.name for p in (whole / "samples").iterdir()) == [f"step_000000{n}.png" for n in (2, 4, 6)]
+    assert sorted(p.name for p in (whole / "samples").iterdir()) == [f"step_000000{n}.png" for n in range(1, 7)]
     for stage in STAGES:
         with Image.open(whole / f"curves_{stage}.png") as image:
             assert image.width == COLUMNS * WIDTH
@@ -304,20 +351,97 @@ def test_the_gradient_of_every_term_reaches_the_restorer_and_nothing_else(folder
     assert all(p.grad is None for p in system.perceiver.parameters())
 
 
-def test_a_batch_that_is_not_finite_teaches_nothing(folder, tmp_path, monkeypatch):
-    real = RestorerStage.batch
+READOUTS = {
+    "tiers": {"tiers", "project", "logit_scale"},
+    "types": {"cfe.enter", "cfe.type_head"},
+    "severities": {"cfe.enter", "cfe.severity_head"},
+    "contrast": {"cfe.enter", "cfe.leave"},
+}
+
+
+@pytest.mark.parametrize("term", READOUTS)
+def test_the_gradient_of_every_reading_reaches_the_tower_and_its_own_readout(folder, term):
+    torch.manual_seed(0)
+    config = replace(TINY, losses=LossConfig(language=0, **(dict.fromkeys(READOUTS, 0.0) | {term: 1.0})))
+    stage = PerceiverStage(setting_of(config, folder), System(config.model), None)
+    sum(stage.terms(stage.batch(1, 32)).losses.values()).backward()
+    moved = {name for name, p in stage.system.named_parameters() if p.grad is not None and p.grad.any()}
+    readouts = {name.removeprefix("perceiver.").removesuffix(".weight").removesuffix(".bias") for name in moved}
+    found = {name for name in readouts if not name.startswith(("tower", "normalise"))}
+    assert found == READOUTS[term]
+    assert any(name.startswith("perceiver.tower") for name in moved)
+
+
+def test_the_configuration_says_with_which_precision_a_stage_computes(folder):
+    for precision, kind in (("bfloat16", torch.bfloat16), ("float32", torch.float32)):
+        with setting_of(replace(TINY, precision=precision), folder).autocast():
+            assert torch.nn.Linear(2, 2)(torch.ones(1, 2)).dtype == kind
+
+
+def test_a_gradient_is_no_longer_than_the_configuration_says(folder):
+    stage = restorer_stage(folder)
+    batch, lengths = stage.batch(1, 32), []
+    for clip in (1e-3, 1e3):
+        learner = make_learner(stage, replace(BRIEF, clip=clip))
+        told = learn(stage, learner, batch, 1, 0.0)
+        gradients = [p.grad for p in trained(learner.modules) if p.grad is not None]
+        lengths.append((torch.stack([g.norm() for g in gradients]).norm().item(), told["norm"].item()))
+    (short, full), (long, again) = lengths
+    assert short == pytest.approx(1e-3, rel=1e-2)
+    assert long == pytest.approx(full) == pytest.approx(again)
+
+
+def test_contrast_weighs_what_the_configuration_says(folder):
+    torch.manual_seed(0)
+    config = replace(TINY, losses=LossConfig(language=0, contrast=1.0))
+    stage = PerceiverStage(setting_of(config, folder), System(config.model), None)
+    batch = stage.batch(1, 32)
+    crops = ~batch.thumbnails
+    expected = contrastive(stage.system.perceiver(batch.images).contrast[crops], batch.severities[crops])
+    assert stage.terms(batch).losses["contrast"].item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize(
+    ("kind", "pictures", "term"), [(RestorerStage, "damaged", "l1"), (PerceiverStage, "images", "types")]
+)
+def test_a_batch_that_is_not_finite_teaches_nothing(folder, tmp_path, monkeypatch, kind, pictures, term):
+    real = kind.batch
 
     def poisoned(self, step, size):
         batch = real(self, step, size)
-        return replace(batch, damaged=batch.damaged * float("nan")) if step == 2 else batch
+        return replace(batch, **{pictures: getattr(batch, pictures) * float("nan")}) if step == 2 else batch
 
-    monkeypatch.setattr(RestorerStage, "batch", poisoned)
-    progress = list(train(SILENT, "restorer", data=folder, run=tmp_path, log_every=1, save_every=1e9))
+    monkeypatch.setattr(kind, "batch", poisoned)
+    stage = "restorer" if kind is RestorerStage else "perceiver"
+    progress = list(train(SILENT, stage, data=folder, run=tmp_path, log_every=1, save_every=1e9))
     assert [p.losses["skipped"] for p in progress] == [0, 1, 0, 0, 0, 0]
-    assert all(np.isfinite(p.losses["l1"]) for p in progress if p.step != 2)
-    assert lines_of(tmp_path)[1]["l1"] is None
+    assert all(np.isfinite(p.losses[term]) for p in progress if p.step != 2)
+    assert lines_of(tmp_path)[1][term] is None
     weights = load_system(tmp_path / "weights.safetensors")[0].state_dict()
     assert all(t.isfinite().all() for t in weights.values())
+
+
+class Drawing:
+    """A stage that notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+
+    def batch(self, step: int, size: int) -> tuple[int, int]:
+        self.asked.append((step, size))
+        return step, size
+
+
+def test_the_next_batch_is_made_ahead_and_is_the_one_that_is_needed():
+    settings = StageConfig(steps=8, patch=48, last_patch=96, last_share=0.25)
+    needed = [(step, settings.patch_at(step / 8)) for step in range(1, 9)]
+    one, two = Drawing(), Drawing()
+    ahead, waiting = Batches(one, settings, ahead=True), Batches(two, settings, ahead=False)
+    for step, size in needed:
+        assert ahead.take(step, step / 8) == waiting.take(step, step / 8) == (step, size)
+        ahead.next[1].result()
+        assert one.asked[-1] == (step + 1, size)
+    assert two.asked == needed
 
 
 # ---- what is shown and told
@@ -386,6 +510,33 @@ def test_sources_that_are_not_there_are_named(folder, tmp_path):
         load_sources(tmp_path, MixConfig(), 0)
     with pytest.raises(ValueError, match="bsd400: nothing in"):
         load_sources(folder, MixConfig(sets={"bsd400": 1.0}), 0)
+
+
+def test_a_set_that_is_tested_on_does_not_train_and_one_without_weight_is_left_out(folder):
+    with pytest.raises(ValueError, match=r"mix\.sets names 'lol-test', .* sets to train on: bsd400, wed"):
+        load_sources(folder, MixConfig(sets={"lol-test": 1.0}), 0)
+    assert load_sources(folder, MixConfig(sets={"bsd400": 0.0}), 0).pictures.photos
+
+
+def test_pairs_are_kept_in_memory_where_they_fit_and_drawn_by_their_odds(tmp_path, monkeypatch):
+    for kind, value in (("rain", 10), ("haze", 200)):
+        for side in ("input", "target"):
+            (tmp_path / "pairs" / kind / side).mkdir(parents=True)
+            for name in names(False, 2):
+                Image.new("RGB", (32, 32), (value,) * 3).save(tmp_path / "pairs" / kind / side / name)
+    mix = MixConfig(paired=1.0, procedural=1.0)
+    (tmp_path / "photos").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "photos" / names(False, 1)[0])
+    monkeypatch.setattr(sources, "ROOM", 6 * 32 * 32 * 2 - 1)
+    assert not any(pair.held is not None for pairs in load_sources(tmp_path, mix, 0).pairs for pair in pairs.pairs)
+    monkeypatch.setattr(sources, "ROOM", 6 * 32 * 32 * 2)
+    loaded = load_sources(tmp_path, mix, 0)
+    assert all(pair.held is not None for pairs in loaded.pairs for pair in pairs.pairs)
+    loaded.odds = tuple(3.0 if pairs.type == "rain" else 1.0 for pairs in loaded.pairs)
+    damaged, _, shown = loaded.draw_pairs(400, 16, np.random.default_rng(0))
+    rain = shown[:, TYPES.index("rain")] == 1
+    assert float(rain.float().mean()) == pytest.approx(0.75, abs=0.07)
+    assert ((damaged.amax(dim=(1, 2, 3)) < 0.5) == rain).all()
 
 
 def test_a_clean_published_set_adds_to_the_photos(folder, tmp_path):

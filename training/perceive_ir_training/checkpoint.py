@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import read_signed, write_signed
+from perceive_ir_training.config import StageConfig
 
 FORMAT = "perceive-ir-training-1"
 REMEDY = "delete it, or start anew with --init-from"
@@ -38,6 +39,7 @@ class Learner:
     average: nn.ModuleDict
     """The same networks with averaged weights."""
     optimiser: torch.optim.Optimizer
+    settings: StageConfig
     extra: dict[str, Tensor] = field(default_factory=dict)
     """What else the stage must remember."""
 
@@ -62,6 +64,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], Position]:
         )
     tensors, about, _ = read_signed(path, FORMAT, "is not a checkpoint of this version", REMEDY, REMEDY)
     return tensors, Position(**json.loads(about["position"]))
+
+
+def averaged(tensors: Mapping[str, Tensor], network: str) -> dict[str, Tensor]:
+    """Return the averaged weights of one of the networks of a checkpoint."""
+    prefix = f"average.{network}."
+    return {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
 
 
 def restore(learner: Learner, tensors: Mapping[str, Tensor], path: Path) -> None:

@@ -7,7 +7,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +15,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from perceive_ir._device import choose_device, choose_precision
+from perceive_ir._device import choose_device
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import Card, load_system, save_system, write_atomically
 from perceive_ir.networks import System
-from perceive_ir_training.checkpoint import Learner, Position, read_checkpoint, restore, save_checkpoint
+from perceive_ir_training.checkpoint import Learner, Position, averaged, read_checkpoint, restore, save_checkpoint
 from perceive_ir_training.config import ALL, STAGES, StageConfig, TrainConfig, parse, to_dict
 from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves, split, triplets
 from perceive_ir_training.curves import draw_curves, read_log
@@ -107,7 +107,7 @@ def train(
     device
         Where to compute.
     log_every, save_every
-        Steps between log lines; minutes between checkpoints.
+        Steps between log lines; minutes between checkpoints, with each of which comes a line.
     """
     stages = STAGES if stage == ALL else (stage,)
     for name in stages:
@@ -145,8 +145,8 @@ def follow(
     left = plan.stages if position is None else plan.stages[plan.stages.index(position.stage) :]
     for name in left:
         resumed = (tensors, position) if position and tensors and name == position.stage else None
-        if resumed and position and position.finished:
-            system, text = load_start(run / WEIGHTS, config), text_beside(run / TEXT)
+        if resumed and resumed[1].finished:
+            system.load_state_dict(averaged(resumed[0], "system"))
             continue
         yield from run_stage(name, plan, run, setting, system, text, kept, resumed)
         system, text = load_start(run / WEIGHTS, config), text_beside(run / TEXT)
@@ -157,7 +157,7 @@ def run_stage(
     kept: Pictures, resumed: tuple[dict[str, Tensor], Position] | None,
 ) -> Iterator[Progress]:  # fmt: skip
     """Train one stage to its end."""
-    config, settings, device = plan.config, plan.config.stage(name), setting.device
+    config, settings = plan.config, plan.config.stage(name)
     minutes, began = plan.minutes_of(name), time.monotonic()
     stage = make_stage(name, plan, run, setting, system, text, minutes)
     learner = make_learner(stage, settings)
@@ -166,51 +166,54 @@ def run_stage(
         restore(learner, resumed[0], run / CHECKPOINT)
         stage.recall(learner.extra)
         done_before, spent_before = resumed[1].step, resumed[1].minutes
-        forget_log(run / LOG, name, done_before)
+    forget_log(run / LOG, name, done_before)
     panel = make_panel(kept)
-    kind = choose_precision(config.precision, device)
-    batches = Batches(stage, settings, ahead=device.type != "cpu")
+    batches = Batches(stage, settings, ahead=setting.device.type != "cpu")
 
-    saved, sums, waited, computed = spent_before, dict[str, float](), 0.0, 0.0
+    saved, told, sums, waited, computed = spent_before, done_before, dict[str, float](), 0.0, 0.0
     for step in range(done_before + 1, settings.steps + 1):
         spent = spent_before + (time.monotonic() - began) / 60
         done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
-        rate = learning_rate(step, done, settings)
-        for group in learner.optimiser.param_groups:
-            group["lr"] = rate
         before = time.monotonic()
         batch = batches.take(step, done)
         waited += time.monotonic() - before
 
-        stage.refresh(step)
-        with torch.autocast(device.type, kind, enabled=kind != torch.float32):
-            terms = stage.terms(batch)
-        loss = torch.stack(list(terms.losses.values())).sum()
-        learner.optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(trained(learner.modules), settings.clip)
-        if torch.isfinite(norm):
-            learner.optimiser.step()
-            update_average(learner.average, learner.modules, settings.ema, step)
-
-        tell = {**terms.losses, **terms.notes, "norm": norm, "skipped": (~torch.isfinite(norm)).float()}
-        for key, value in tell.items():
+        rate = learning_rate(step, done, settings)
+        for key, value in learn(stage, learner, batch, step, rate).items():
             sums[key] = sums.get(key, 0.0) + float(value.detach())
         computed += time.monotonic() - before
         last = step == settings.steps or spent >= minutes
-        if step % plan.log_every == 0 or last:
-            count = (step - 1) % plan.log_every + 1
-            means = {k: v / count for k, v in sums.items()}
+        due = last or spent - saved >= plan.save_every
+        if due or step % plan.log_every == 0:
+            means = {k: v / (step - told) for k, v in sums.items()}
             progress = Progress(step, spent, rate, means, waited / max(computed, 1e-9), name)
             write_log(run / LOG, progress)
-            sums = {}
-            if spent - saved >= plan.save_every or last:
+            told, sums = step, {}
+            if due:
                 saved = spent
                 learner.extra = stage.remember()
                 keep(run, stage, learner, Position(name, step, spent, last), config, panel, kept, setting)
             yield progress
         if last:
             return
+
+
+def learn(stage: Stage, learner: Learner, batch: Any, step: int, rate: float) -> dict[str, Tensor]:
+    """Make one step on a batch, or none where its gradient is not finite; returns what the log tells."""
+    for group in learner.optimiser.param_groups:
+        group["lr"] = rate
+    stage.refresh(step)
+    with stage.setting.autocast():
+        terms = stage.terms(batch)
+    learner.optimiser.zero_grad()
+    torch.stack(list(terms.losses.values())).sum().backward()
+    norm = nn.utils.clip_grad_norm_(trained(learner.modules), learner.settings.clip)
+    if torch.isfinite(norm):
+        learner.optimiser.step()
+        update_average(learner.average, learner.modules, learner.settings.ema, step)
+    else:  # normalisations have seen what must not be learned from
+        take_buffers(learner.modules, learner.average)
+    return {**terms.losses, **terms.notes, "norm": norm, "skipped": (~torch.isfinite(norm)).float()}
 
 
 # ---- what a stage starts from
@@ -315,7 +318,7 @@ def make_learner(stage: Stage, settings: StageConfig) -> Learner:
     average = copy.deepcopy(stage.modules).requires_grad_(False)
     groups = parameter_groups(stage.modules, settings.weight_decay)
     optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.99), fused=True)
-    return Learner(stage.modules, average, optimiser)
+    return Learner(stage.modules, average, optimiser, settings)
 
 
 class Batches:
@@ -324,15 +327,16 @@ class Batches:
     def __init__(self, stage: Stage, settings: StageConfig, *, ahead: bool) -> None:
         self.stage, self.settings = stage, settings
         self.pool = ThreadPoolExecutor(1) if ahead else None
-        self.next: tuple[int, Any] | None = None
+        self.next: tuple[tuple[int, int], Future[Any]] | None = None
 
     def take(self, step: int, done: float) -> Any:
-        """Return the batch of a step."""
+        """Return the batch of a step; one that was made for crops of another size is made anew."""
         size = self.settings.patch_at(done)
         if self.pool is None:
             return self.stage.batch(step, size)
-        batch = self.next[1].result() if self.next and self.next[0] == step else self.stage.batch(step, size)
-        self.next = (step + 1, self.pool.submit(self.stage.batch, step + 1, size))
+        made = {self.next[0]: self.next[1].result()} if self.next else {}
+        batch = made[step, size] if (step, size) in made else self.stage.batch(step, size)
+        self.next = (step + 1, size), self.pool.submit(self.stage.batch, step + 1, size)
         return batch
 
 
@@ -359,13 +363,14 @@ def keep(
         gate = judge_tiers(stage, system, kept)
         if gate:
             write_atomically(run / GATE, json.dumps(gate.to_dict(), indent=1).encode())
-            validation = {name: round(getattr(gate, name), 4) for name in ("accuracy", "whole", "order")}
+            validation = {f"gate_{name}": round(getattr(gate, name), 4) for name in ("accuracy", "whole", "order")}
     add_validation(run / LOG, position, validation)
     if "text" in finished:
         save_text_tower(run / TEXT, cast(TextTower, finished["text"]))
     scores = {"tiers": json.loads((run / GATE).read_text(encoding="utf-8"))} if (run / GATE).is_file() else {}
     save_system(run / WEIGHTS, system, Card(config.name, config.version, scores=scores), half=False)
-    save_checkpoint(run / CHECKPOINT, learner, position)
+    # Of a finished stage the average is what the next one starts from: the weights may be newer than the checkpoint.
+    save_checkpoint(run / CHECKPOINT, replace(learner, average=finished) if position.finished else learner, position)
     draw_curves(read_log(run / LOG), position.stage).save(run / f"curves_{position.stage}.png")
 
 
@@ -469,3 +474,10 @@ def update_average(average: nn.Module, current: nn.Module, decay: float, step: i
             kept.copy_(torch.where(kept == buffer, buffer, kept.lerp(buffer, 1 - keep)))
         else:
             kept.copy_(buffer)
+
+
+@torch.no_grad()
+def take_buffers(current: nn.Module, average: nn.Module) -> None:
+    """Replace the buffers, among them the statistics of normalisations, by the averaged ones."""
+    for buffer, kept in zip(current.buffers(), average.buffers(), strict=True):
+        buffer.copy_(kept)

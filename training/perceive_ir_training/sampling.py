@@ -7,7 +7,7 @@ absent, or what the perceiver reads; the target is the picture with exactly that
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -66,6 +66,14 @@ def draw_severities(
 def odds_of(mix: MixConfig) -> NDArray[np.float64]:
     """How often each type is drawn, relative to the others."""
     return np.array([mix.weights.get(t, 1.0) for t in TYPES])
+
+
+def of_one_type(mix: MixConfig, name: str) -> MixConfig:
+    """Return the mix with one type of damage alone, in every picture, and all of it told."""
+    return replace(
+        mix, clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0, perceived=0.0,
+        weights={t: float(t == name) for t in TYPES},
+    )  # fmt: skip
 
 
 def spread(count: int, random: np.random.Generator) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceive_ir._device import choose_precision
 from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.networks import Signals, System
@@ -34,7 +35,7 @@ from perceive_ir_training.perceptual import (
     rivals_of,
 )
 from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
-from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities
+from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities, of_one_type
 from perceive_ir_training.sources import Sources
 
 PROBE_PICTURES, PROBE_SIDE = 4, 96
@@ -55,6 +56,7 @@ class Terms:
 class Stage(Protocol):
     """One stage of a training."""
 
+    setting: Setting
     modules: nn.ModuleDict
     """All networks that the stage knows; what it trains has parameters that need a gradient."""
 
@@ -88,6 +90,11 @@ class Setting:
     def random(self, stage: int, step: int) -> np.random.Generator:
         """Return the random numbers of a step."""
         return np.random.default_rng([self.config.seed, stage, step])
+
+    def autocast(self) -> torch.autocast:
+        """Compute with the precision of the configuration."""
+        kind = choose_precision(self.config.precision, self.device)
+        return torch.autocast(self.device.type, kind, enabled=kind != torch.float32)
 
 
 # ---- stage 0
@@ -269,10 +276,7 @@ class RestorerStage(Forgetful):
         """Draw training pictures of every type, once."""
         made = []
         for number, name in enumerate(TYPES):
-            only = replace(
-                self.setting.config.mix, clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0,
-                microscopy=0.0, perceived=0.0, weights={t: float(t == name) for t in TYPES},
-            )  # fmt: skip
+            only = replace(of_one_type(self.setting.config.mix, name), microscopy=0.0)
             pictures, random = self.setting.sources.at(0), self.setting.random(3, number)
             drawn = draw_batch(pictures, PROBE_PICTURES, PROBE_SIDE, only, random, device=self.setting.device)
             made.append(ProbeBatch(drawn.damaged, drawn.target, drawn.told))

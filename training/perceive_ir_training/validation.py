@@ -16,7 +16,7 @@ from perceive_ir_training.config import MixConfig
 from perceive_ir_training.curves import INK, PAPER, font
 from perceive_ir_training.data import Pictures
 from perceive_ir_training.perceptual import psnr
-from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_mixture
+from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_mixture, of_one_type
 
 EACH, SIDE = 3, 128
 """Pictures of each type, and their side."""
@@ -37,11 +37,10 @@ def make_panel(pictures: Pictures) -> Panel | None:
     """Damage held-back pictures, always in the same way; None where none is held back."""
     if not pictures.photos:
         return None
-    quiet = MixConfig(clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0, microscopy=0.0)
     parts = []
     for number, name in enumerate(TYPES):
         random = np.random.default_rng([7, number])
-        only = replace(quiet, weights={t: float(t == name) for t in TYPES}, microscopy=0.5 * (name in OF_A_MICROSCOPE))
+        only = replace(of_one_type(MixConfig(), name), microscopy=0.5 * (name in OF_A_MICROSCOPE))
         parts.append(damage(pictures, number, only, random))
     return Panel(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
