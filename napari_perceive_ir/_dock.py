@@ -166,14 +166,14 @@ class RestoreDock(LayerDock):
             self._see(event, target)
         elif isinstance(event, Finished):
             self._targets.remove(target)
-            self._say_added(self._add(event.result, target, event.coarser), f"after {self.seconds():.1f} s")
+            self._say_added(self._add(event.result, target, event.coarser), f" after {self.seconds():.1f} s")
         elif isinstance(event, Looked):
             self._targets.remove(target)
-            self._say_added(self._add_lazy(event, target), "that is restored where you look")
+            self._say_added(self._add_lazy(event, target), ", restored where you look")
 
     def _say_added(self, layer: Image, how: str) -> None:
         added = f"“{layer.name}”" if self._count == 1 else f"{self._count - len(self._targets)} layers"
-        self.say(f"Added {added} {how}.")
+        self.say(f"Added {added}{how}.")
 
     def _see(self, event: Seen, target: Target) -> None:
         self.say(f"{self._place()}Restoring …")

@@ -78,11 +78,11 @@ def looked_at(viewer: Any, layer: Image, picture: LazyPicture) -> tuple[int, lis
     key = None if box is None else key_of(picture, level, box, layer.world_to_data(viewer.dims.point))
     if box is None or key is None:
         return level, []
-    middle = {axis: (one.start + one.stop) / 2 for axis, one in zip("YX", box, strict=True)}
+    sides, pairs = picture.grid.sides, zip("YX", box, strict=True)
+    middle = [(axes.index(axis), (one.start + one.stop) / 2) for axis, one in pairs]
 
     def away(cell: Cell) -> float:
-        spans = zip(axes, picture.grid.span(cell), strict=True)
-        return math.hypot(*((one.start + one.stop) / 2 - middle[axis] for axis, one in spans if axis in middle))
+        return math.hypot(*((cell[axis] + 0.5) * sides[axis] - centre for axis, centre in middle))
 
     return level, sorted(picture.grid.cells(0, key), key=away)[: picture.room_for(level)]
 

@@ -432,7 +432,7 @@ def test_the_dock_adds_a_layer_that_is_restored_where_it_is_seen(dock: RestoreDo
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
     assert names(viewer) == ["cells", "cells denoised"]
-    assert dock.status.text() == "Added “cells denoised” that is restored where you look."
+    assert dock.status.text() == "Added “cells denoised”, restored where you look."
     assert dock.seen.text().startswith("The model sees ")
     (followed,) = followed_now()
     settled(qtbot, followed)
