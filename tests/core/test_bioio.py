@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import perceive_ir as pir
 from perceive_ir import MissingExtraError, Restorer
 from perceive_ir._errors import ImageFileError
-from perceive_ir.batch import Batch, run
+from perceive_ir.batch import Batch, overview, run
 from perceive_ir.commands import app
 from perceive_ir.files import _bioio, read_image, write_image
 from perceive_ir.files._tiff_fields import fields as ome_fields
@@ -84,6 +84,17 @@ def test_batch_restores_it_and_names_it_after_what_it_is_then(
     assert np.array_equal(tifffile.imread(made), expected[0]) and (expected[0] != cells()).any()
     assert float(said(made)["PhysicalSizeZ"]) == 0.5
     assert [path.name for path in (tmp_path / "out").iterdir() if not path.name.startswith(".")] == ["cells.ome.tif"]
+
+
+def test_batch_tells_what_is_missing_for_a_file_and_does_the_others(
+    deltavision: Path, tmp_path: Path, tiny_model: Restorer
+) -> None:
+    (deltavision.parent / "stack.czi").write_bytes(b"ZISRAWFILE" + bytes(100))
+    batch = Batch(deltavision.parent, tmp_path / "out", pir.Recipe(task="denoise", severity=0.8, device="cpu"))
+    list(run(batch, restorer=tiny_model))
+    found = {entry.target.name: row for entry, row in overview(batch)}
+    assert {name: row.state for name, row in found.items()} == {"cells.ome.tif": "done", "stack.ome.tif": "failed"}
+    assert found["stack.ome.tif"].words.endswith("needs bioio's plugin for .czi: pip install bioio-czi")
 
 
 def test_restore_on_the_command_line_takes_it(deltavision: Path, tmp_path: Path, tiny_weights: Path) -> None:

@@ -11,10 +11,12 @@ from pathlib import Path
 from string import Formatter
 
 from perceive_ir._advice import advice, one_line
-from perceive_ir._errors import FolderError, ImageFileError, PerceiveIRError
+from perceive_ir._errors import FolderError, ImageFileError, MissingExtraError
 from perceive_ir._recipe import Recipe
 from perceive_ir.batch._journal import HIDDEN
 from perceive_ir.files import PARTIAL_SUFFIX, SUFFIXES, natural, suffix_of, writable_name
+from perceive_ir.files._bioio import KIND as BIOIO
+from perceive_ir.files._bioio import PLUGINS
 from perceive_ir.files._bioio import suffixes as bioio_suffixes
 from perceive_ir.files._sniff import kind_of
 from perceive_ir.files._zarr import SUFFIX, is_ome_zarr, zarr_suffix
@@ -160,7 +162,8 @@ def is_wanted(name: str, pattern: str) -> bool:
         return False
     if pattern:
         return fnmatch(name, pattern)
-    return bool(suffix_of(Path(name))) or name.lower().endswith((*READ_ONLY_SUFFIXES, SUFFIX, *bioio_suffixes()))
+    ours = suffix_of(Path(name)) or name.lower().endswith((*READ_ONLY_SUFFIXES, SUFFIX))
+    return bool(ours) or name.lower().endswith((*PLUGINS, *bioio_suffixes()))
 
 
 def entry_of(batch: Batch, source: Path) -> Entry:
@@ -184,7 +187,9 @@ def kind(source: Path) -> str:
     """Return what kind of picture a file is, or "" for what cannot be read, which is told when it is."""
     try:
         return kind_of(source)
-    except PerceiveIRError:
+    except MissingExtraError:
+        return BIOIO
+    except ImageFileError:
         return ""
 
 
