@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
@@ -368,6 +370,17 @@ def test_what_is_restored_lazily_can_be_restored_lazily_again(qtbot: QtBot, call
     followed = Filling(viewer, twice, picture_of(twice))
     settled(qtbot, followed)
     assert np.array_equal(drawn(twice), np.asarray(pir.restore_lazy(pir.restore_lazy(data, DENOISE), DENOISE)))
+
+
+def test_what_is_saved_is_restored(tmp_path: Path) -> None:
+    from napari.utils.io import imsave
+
+    viewer = Model()
+    viewer.add_image(data := dots(200, 210), name="cells")
+    layer = restore_layer_lazy(viewer, "cells", **DENOISE)
+    assert np.array_equal(drawn(layer), data)  # nothing is restored yet
+    imsave(str(tmp_path / "saved.tif"), layer.data)
+    assert np.array_equal(tifffile.imread(tmp_path / "saved.tif"), np.asarray(pir.restore_lazy(data, DENOISE)))
 
 
 def test_a_duplicate_of_the_layer_shares_what_is_restored(qtbot: QtBot, calls: Calls) -> None:
