@@ -355,7 +355,7 @@ def test_the_command_has_a_cluster_do_it(batch: Batch, client: Any) -> None:
 
 
 @pytest.mark.slow
-def test_each_device_of_this_machine_gets_a_process(batch: Batch) -> None:
+def test_each_device_of_this_machine_gets_a_process(batch: Batch, capfd: pytest.CaptureFixture[str]) -> None:
     with workers_on(["cpu", "cpu"]) as client:
         assert len(client.nthreads()) == 2
         named = client.run(os.getenv, "PERCEIVE_IR_DEVICE")
@@ -364,6 +364,7 @@ def test_each_device_of_this_machine_gets_a_process(batch: Batch) -> None:
         assert ends(list(run(anywhere, client=client))) == dict.fromkeys(NAMES, "done")
     with pytest.raises(ValueError, match="no CUDA device 'cuda:77'"), workers_on(["cuda:77"]) as client:
         list(run(replace(anywhere, output=batch.output.with_name("other")), client=client))
+    assert capfd.readouterr() == ("", "")
 
 
 TRAP = """

@@ -50,13 +50,13 @@ def workers_on(devices: Sequence[str]) -> Iterator[Client]:
     from perceive_ir._device import DEVICE_VARIABLE
 
     place = {"host": "127.0.0.1", "dashboard": False}
-    share = {"nthreads": max(1, CPU_COUNT // len(devices)), "memory_limit": 0}
+    share = {"nthreads": max(1, CPU_COUNT // len(devices)), "memory_limit": 0, "silence_logs": logging.CRITICAL}
     workers = {
         number: {"cls": Nanny, "options": {**place, **share, "env": {DEVICE_VARIABLE: device}}}
         for number, device in enumerate(devices)
     }
     with out_of_earshot():
-        cluster = SpecCluster(workers, {"cls": Scheduler, "options": place}, silence_logs=logging.ERROR)
+        cluster = SpecCluster(workers, {"cls": Scheduler, "options": place}, silence_logs=logging.CRITICAL)
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(len(devices))
         yield client
