@@ -17,7 +17,7 @@ from napari_perceive_ir._estimate_line import EstimateLine
 from napari_perceive_ir._filling import Filling
 from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._layer_dock import LayerDock, Target
-from napari_perceive_ir._layers import add_result, plan_run, replaced
+from napari_perceive_ir._layers import add_result, hide_under, plan_run, replaced
 from napari_perceive_ir._lazy_layer import add_lazy
 from napari_perceive_ir._live import LiveStrength, Shown
 from napari_perceive_ir._preview_row import PreviewRow
@@ -32,6 +32,7 @@ from perceive_ir._recipe import make_recipe
 if TYPE_CHECKING:
     from perceive_ir import Perception, Result
 
+HIDDEN = " The original is hidden, because it would shine through."
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
 
@@ -210,7 +211,8 @@ class RestoreDock(LayerDock):
         self.compare.offer(target.source, layer)
         self.preview.stop()  # the result shows the same
         late = REPLACED if replaced(target.source, target.plan) else ""
-        self._write(self.note, target, f"{sentence(note)}{late}".strip())
+        hidden = HIDDEN if hide_under(target.source, layer, target.plan) else ""
+        self._write(self.note, target, f"{sentence(note)}{late}{hidden}".strip())
 
     def _write(self, label: QLabel, target: Target, text: str) -> None:
         """Add a line; of several layers each has its own."""

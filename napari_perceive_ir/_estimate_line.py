@@ -65,7 +65,7 @@ class EstimateLine(QLabel):
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Estimated):
-            show_words(self, event.estimate.words())
+            show_words(self, f"A run takes {event.estimate.words()}")
         elif isinstance(event, Failed) and not isinstance(event.error, MISTAKES):
             raise event.error
 

@@ -197,6 +197,16 @@ def add_on(viewer: Any, source: Image, made: tuple[Any, dict[str, Any], str]) ->
     return layer
 
 
+def hide_under(source: Image, result: Image, plan: RunPlan) -> bool:
+    """Hide a picture that would shine through its restored one, unless that is a region in it; return whether."""
+    from napari_perceive_ir._overlay import hides_below
+
+    if hides_below(result) or plan.region is not None:
+        return False
+    source.visible = False
+    return True
+
+
 def result_data(
     source: Image, plan: RunPlan, result: Result, coarser: Sequence[NDArray[Any]] = ()
 ) -> tuple[Any, dict[str, Any], str]:

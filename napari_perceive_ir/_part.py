@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_perceive_ir._axes import layer_axes, named_axes
 from napari_perceive_ir._placement import level0
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Part:
     """The number of the plane on each axis of the stack; empty for the whole stack."""
     region: Box | None = None
     """What of it is restored; None for all."""
+    named: bool = True
+    """Whether the axes have names; where not, letters stand in for them."""
 
     @property
     def start(self) -> tuple[int, ...]:
@@ -36,7 +39,9 @@ class Part:
 
     @property
     def plane_words(self) -> str:
-        """Name the plane: "Z 3"."""
+        """Name the plane: "Z 3", or "plane 3" where its axis has no name."""
+        if self.plane and not self.named:
+            return f"plane {', '.join(map(str, self.plane.values()))}"
         return ", ".join(f"{axis} {number}" for axis, number in self.plane.items())
 
     @property
@@ -61,7 +66,8 @@ def part_of(source: Image, axes: str, point: Sequence[float] | None, region: Box
     index, plane = [slice(0, n) for n in level0(source).shape], {}
     for axis, number in zip(stack, plane_at(source, stack, point), strict=True):
         index[axis], plane[axes[axis]] = slice(number, number + 1), number
-    return Part(axes, tuple(index), plane, region)
+    named = axes != layer_axes(source) or bool(named_axes(source))
+    return Part(axes, tuple(index), plane, region, named)
 
 
 def plane_at(source: Image, stack: Sequence[int], point: Sequence[float] | None) -> list[int]:

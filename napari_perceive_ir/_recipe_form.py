@@ -80,7 +80,7 @@ class RecipeForm(QWidget):
                 self.tiers[tier].setValue(strength)
 
     def show_seen(self, severity: float | None) -> None:
-        """Show the severity that the model saw, where it counts: the slider stands there until it is moved."""
+        """Show the severity that the model saw: the slider stands there until it is moved; None where there is none."""
         self._seen = severity
         self._follow_automatic()
 
@@ -123,6 +123,7 @@ class RecipeForm(QWidget):
     def _follow_automatic(self) -> None:
         automatic, seen = self.automatic.value, self._seen
         self.automatic.text = "Auto" if seen is None or not automatic else "Auto, as seen"
+        self.severity.setVisible(not automatic or seen is not None)
         if automatic:
             with signals_blocked(self.severity):  # nothing else is chosen by that
                 self.severity.setValue(AS_SEEN if seen is None else seen)

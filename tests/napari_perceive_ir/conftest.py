@@ -6,11 +6,14 @@ import threading
 import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from napari_perceive_ir._dock import RestoreDock
 
 LONG = 60_000
 """Milliseconds that a busy machine may need."""
@@ -24,6 +27,24 @@ def picture(*shape: int, seed: int = 0) -> NDArray[np.float32]:
 
 def names(viewer: Any) -> list[str]:
     return [layer.name for layer in viewer.layers]
+
+
+def with_cells(viewer: Any, *shape: int) -> Any:
+    """Add the picture that most tests restore or judge."""
+    viewer.add_image(picture(*shape), name="cells", scale=(0.5, 0.25), units=("um", "um"))
+    return viewer
+
+
+def docked(viewer: Any, qtbot: Any, **recipe_fields: Any) -> RestoreDock:
+    """Open a Restore dock without a window around it, in which a recipe is chosen."""
+    from napari_perceive_ir._dock import RestoreDock
+    from perceive_ir import Recipe
+
+    dock = RestoreDock(viewer)
+    qtbot.addWidget(dock)
+    dock.show()
+    dock.controls.show_recipe(Recipe(**recipe_fields))
+    return dock
 
 
 def click(qtbot: Any, button: Any) -> None:
@@ -51,6 +72,26 @@ def listed(window: Any) -> list[str]:
     (view,) = [one for one in window.findChildren(QListView) if "Layer" in type(one).__name__]
     rows = [row for row in reversed(range(view.model().rowCount())) if not view.isRowHidden(row)]
     return [view.model().index(row, 0).data(Qt.ItemDataRole.UserRole).name for row in rows]
+
+
+@pytest.fixture
+def size() -> tuple[int, int]:
+    """Height and width of the picture; a file that needs others has its own."""
+    return 48, 40
+
+
+@pytest.fixture
+def viewer(size: tuple[int, int]) -> Any:
+    """A viewer without a window, which most of a dock does not need."""
+    from napari.components import ViewerModel
+
+    return with_cells(ViewerModel(), *size)
+
+
+@pytest.fixture
+def window(make_napari_viewer_proxy: Callable[..., Any], size: tuple[int, int]) -> Any:
+    """A viewer with a window, as napari hands it to plugins."""
+    return with_cells(make_napari_viewer_proxy(), *size)
 
 
 @pytest.fixture(autouse=True)

@@ -18,7 +18,7 @@ from napari_perceive_ir._estimate import SPEEDS, Estimate, Speed, duration, esti
 from napari_perceive_ir._layers import plan_run
 from napari_perceive_ir._run import Progress, model_of, restoring
 from perceive_ir._recipe import make_recipe
-from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, hold, picture
 
 DENOISE = make_recipe(task="denoise", severity=0.5)
 
@@ -41,12 +41,7 @@ def viewer() -> Model:
 
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.controls.task.value = "denoise"
-    dock.controls.automatic.value = False
-    dock.show()
-    return dock
+    return docked(viewer, qtbot, task="denoise", severity=0.5)
 
 
 def said(qtbot: QtBot, dock: RestoreDock, words: str) -> str:
@@ -80,7 +75,7 @@ def test_time_grows_with_the_pixels_and_the_pictures() -> None:
 
 
 def test_the_line_follows_what_is_chosen(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
-    assert said(qtbot, dock, "3 tiles").startswith("about ")
+    assert said(qtbot, dock, "3 tiles").startswith("A run takes about ")
     qtbot.keyClick(dock.controls.pictures.planes.native, Qt.Key.Key_Down)
     said(qtbot, dock, "1 tile ·")
     qtbot.keyClick(dock.controls.pictures.planes.native, Qt.Key.Key_Up)

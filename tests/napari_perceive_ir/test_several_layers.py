@@ -15,7 +15,7 @@ from qtpy.QtCore import Qt
 
 import perceive_ir as pir
 from napari_perceive_ir._dock import RestoreDock
-from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, hold, names, picture
 
 CHANNELS = ["DAPI", "GFP", "RFP"]
 
@@ -40,21 +40,12 @@ def stacked() -> Model:
 
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
-    return docked(viewer, qtbot)
+    return docked(viewer, qtbot, task="denoise", severity=0.5)
 
 
 @pytest.fixture
 def deep(stacked: Model, qtbot: QtBot) -> RestoreDock:
-    return docked(stacked, qtbot)
-
-
-def docked(viewer: Any, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.task.value = "denoise"
-    dock.controls.automatic.value = False
-    return dock
+    return docked(stacked, qtbot, task="denoise", severity=0.5)
 
 
 def select(viewer: Model, *chosen: str) -> None:
@@ -190,7 +181,7 @@ def test_a_plane_is_restored_alone_exactly_where_it_is(kind: Any, place: Any, st
         source = stacked.add_image(kind(picture(4, 3, 40, 50)), name="cells", scale=(3, 2, 0.5, 0.5), **place)
     else:
         source.data = kind(source.data)
-    dock = docked(stacked, qtbot)
+    dock = docked(stacked, qtbot, task="denoise", severity=0.5)
     stacked.dims.set_point((0, 1), source.data_to_world((2, 1, 0, 0))[:2])
     one_plane(qtbot, dock)
     click(qtbot, dock.run_button)
@@ -199,7 +190,7 @@ def test_a_plane_is_restored_alone_exactly_where_it_is(kind: Any, place: Any, st
     alone = pir.restore(np.asarray(source.data[2:3, 1:2]), axes="OQYX", task="denoise", severity=0.5)
     assert result.data.shape == (1, 1, 40, 50) and np.array_equal(result.data, alone)
     assert np.allclose(result.data_to_world((0, 0, 7, 9)), source.data_to_world((2, 1, 7, 9)))
-    assert result.name.startswith("cells denoised, ")
+    assert result.name == "cells denoised, plane 2, 1"
     assert list(result.metadata["perceive_ir"]["plane"].values()) == [2, 1]
 
 
@@ -221,6 +212,45 @@ def test_a_place_without_a_plane_is_refused(
     one_plane(qtbot, deep)
     click(qtbot, deep.run_button)
     assert not deep.running and "'cells' has no plane where the sliders stand" in notices[0]
+
+
+def test_a_plane_is_named_by_its_axis_where_that_has_a_name(stacked: Model, deep: RestoreDock, qtbot: QtBot) -> None:
+    source = stacked.layers["cells"]
+    source.axis_labels = ("t", "z", "y", "x")
+    stacked.dims.set_point((0, 1), source.data_to_world((2, 1, 0, 0))[:2])
+    one_plane(qtbot, deep)
+    click(qtbot, deep.run_button)
+    finish(qtbot, deep)
+    assert stacked.layers[-1].name == "cells denoised, T 2, Z 1"
+
+
+# ---- channels whose light adds up
+
+
+@pytest.mark.parametrize("planes", ["stack", "plane"])
+def test_what_would_shine_through_its_result_is_hidden_and_that_is_said(
+    planes: str, stacked: Model, deep: RestoreDock, qtbot: QtBot
+) -> None:
+    source = stacked.layers["cells"]
+    source.blending = "additive"
+    deep.controls.pictures.planes.value = planes
+    click(qtbot, deep.run_button)
+    finish(qtbot, deep)
+    assert (source.visible, stacked.layers[-1].visible, stacked.layers[-1].blending) == (False, True, "additive")
+    assert deep.note.text() == "The original is hidden, because it would shine through."
+    click(qtbot, deep.compare.side_button)
+    assert source.visible
+    click(qtbot, deep.compare.side_button)
+    assert not source.visible
+
+
+def test_around_a_region_the_picture_stays_in_sight(stacked: Model, deep: RestoreDock, qtbot: QtBot) -> None:
+    stacked.layers["cells"].blending = "additive"
+    stacked.add_shapes([np.array([(5, 5), (5, 15), (20, 15), (20, 5)])])
+    deep.controls.pictures.region.value = stacked.layers["Shapes"]
+    click(qtbot, deep.run_button)
+    finish(qtbot, deep)
+    assert stacked.layers["cells"].visible and len(stacked.layers) == 3
 
 
 # ---- axes
