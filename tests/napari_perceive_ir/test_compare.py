@@ -21,7 +21,7 @@ from qtpy.QtWidgets import QApplication
 from napari_perceive_ir._compare import Flip, SideBySide, Swipe, camera_of, grid_of, is_cover, share_place
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._halves import Halves
-from tests.napari_perceive_ir.conftest import LONG, click, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, picture, with_cells
 
 AFFINE = np.array([[1.1, 0.3, 4.0], [-0.2, 0.9, 2.0], [0, 0, 1]])
 PLACES: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
@@ -409,23 +409,8 @@ def test_away_from_the_line_the_mouse_pans(window: Any, qtbot: QtBot) -> None:
 
 
 @pytest.fixture
-def viewer() -> Model:
-    viewer = Model()
-    viewer.add_image(picture(48, 40), name="cells", scale=(0.5, 0.25), units=("um", "um"))
-    return viewer
-
-
-@pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
-    return docked(viewer, qtbot)
-
-
-def docked(viewer: Any, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.task.value = "denoise"
-    return dock
+    return docked(viewer, qtbot, task="denoise")
 
 
 def restored(dock: RestoreDock, qtbot: QtBot) -> Any:
@@ -509,7 +494,7 @@ def test_two_selected_layers_in_one_place_are_compared_before_the_last_result(
 
 
 def test_two_docks_do_not_disturb_each_other(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
-    other = docked(viewer, qtbot)
+    other = docked(viewer, qtbot, task="denoise")
     rows = [restored(one, qtbot) for one in (dock, other)]
     for row in rows:
         click(qtbot, row.swipe_button)
@@ -522,8 +507,7 @@ def test_two_docks_do_not_disturb_each_other(viewer: Model, dock: RestoreDock, q
 @pytest.fixture
 def docked_window(make_napari_viewer_proxy: Callable[..., Any], qtbot: QtBot) -> Any:
     """A window as plugins get it, with the dock and a result."""
-    viewer = make_napari_viewer_proxy(show=True)
-    viewer.add_image(picture(48, 40), name="cells", scale=(0.5, 0.25), units=("um", "um"))
+    viewer = with_cells(make_napari_viewer_proxy(show=True), 48, 40)
     dock = RestoreDock(viewer)
     dock.controls.task.value = "denoise"
     viewer.window.add_dock_widget(dock, name="Restore")
@@ -569,7 +553,7 @@ def test_a_key_of_the_user_comes_back_with_the_dock_gone(viewer: Model, qtbot: Q
     def mine(_: Any) -> None: ...
 
     viewer.bind_key("H", mine)
-    dock = docked(viewer, qtbot)
+    dock = docked(viewer, qtbot, task="denoise")
     assert dock.compare is not None
     dock.compare.leave()
     assert list(viewer.keymap.values()) == [mine]

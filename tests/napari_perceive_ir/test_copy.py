@@ -22,9 +22,9 @@ from typer.testing import CliRunner
 
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._placement import level0
-from perceive_ir import Recipe, files
+from perceive_ir import files
 from perceive_ir.commands import app
-from tests.napari_perceive_ir.conftest import click, finish, picture
+from tests.napari_perceive_ir.conftest import click, docked, finish, picture
 
 LAYERS: dict[str, Callable[[], dict[str, Any]]] = {
     "grey": lambda: {"data": (picture(50, 60) * 60_000).astype(np.uint16)},
@@ -34,19 +34,12 @@ LAYERS: dict[str, Callable[[], dict[str, Any]]] = {
     "dask": lambda: {"data": da.from_array(picture(3, 50, 60), chunks=(1, 25, 60)), "axis_labels": ("t", "y", "x")},
     "colours in time": lambda: {"data": (picture(2, 50, 60, 3) * 255).astype(np.uint8), "rgb": True},
 }
-RECIPES = [
-    Recipe(),
-    Recipe(task="denoise", severity=0.7, strength=0.6),
-    Recipe(task="deblur", handling="region", tier_strength={"low": 1.2, "medium": 0.4, "high": 0.1}),
-]
-
-
-def docked(viewer: Model, qtbot: QtBot, recipe: Recipe) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.show_recipe(recipe)
-    return dock
+CHOSEN: dict[str, Any] = {"task": "denoise", "severity": 0.7, "strength": 0.6}
+RECIPES: dict[str, dict[str, Any]] = {
+    "automatic": {},
+    "chosen": CHOSEN,
+    "by region": {"task": "deblur", "handling": "region", "tier_strength": {"low": 1.2, "medium": 0.4, "high": 0.1}},
+}
 
 
 def result(qtbot: QtBot, dock: RestoreDock, viewer: Model) -> NDArray[Any]:
@@ -61,14 +54,14 @@ def copied(qtbot: QtBot, button: Any) -> str:
     return str(QApplication.clipboard().text())
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=["automatic", "chosen", "by region"])
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("kind", LAYERS)
 def test_what_is_copied_gives_the_same_pixels(
-    kind: str, recipe: Recipe, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, recipe: str, qtbot: QtBot, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     viewer = Model()
     source = viewer.add_image(**LAYERS[kind](), name="it's mine")
-    dock = docked(viewer, qtbot, recipe)
+    dock = docked(viewer, qtbot, **RECIPES[recipe])
     whole = result(qtbot, dock, viewer)
     names: dict[str, Any] = {"viewer": viewer}
     exec(copied(qtbot, dock.copy.python_button), names)
@@ -88,7 +81,7 @@ def test_every_selected_channel_is_copied(qtbot: QtBot) -> None:
     for seed, name in enumerate(("DAPI", "GFP")):
         viewer.add_image(picture(40, 50, seed=seed), name=name)
     viewer.layers.selection = set(viewer.layers)
-    dock = docked(viewer, qtbot, RECIPES[1])
+    dock = docked(viewer, qtbot, **CHOSEN)
     click(qtbot, dock.controls.pictures.several.native)
     text = copied(qtbot, dock.copy.python_button)
     result(qtbot, dock, viewer)
@@ -104,7 +97,7 @@ def test_the_command_of_a_plane_takes_it_however_it_was_saved(
 ) -> None:
     viewer = Model()
     source = viewer.add_image(**LAYERS["stack"](), name="stack")
-    dock = docked(viewer, qtbot, RECIPES[1])
+    dock = docked(viewer, qtbot, **CHOSEN)
     dock.controls.pictures.planes.value = "plane"
     viewer.dims.set_point(0, 2)
     whole = result(qtbot, dock, viewer)
@@ -120,7 +113,7 @@ def test_the_command_of_a_plane_takes_it_however_it_was_saved(
 def test_a_command_runs_in_a_terminal(qtbot: QtBot, tmp_path: Path) -> None:
     viewer = Model()
     source = viewer.add_image(picture(50, 60), name="two words & more")
-    dock = docked(viewer, qtbot, RECIPES[1])
+    dock = docked(viewer, qtbot, **CHOSEN)
     whole = result(qtbot, dock, viewer)
     text = copied(qtbot, dock.copy.command_button)
     name = shlex.split(text)[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,29 +18,17 @@ from napari_perceive_ir._seen_bars import seen_types
 from napari_perceive_ir._words import HANDLING_TITLES, choices_of
 from perceive_ir import Perception, Recipe
 from perceive_ir._vocabulary import TIERS, TYPES
-from tests.napari_perceive_ir.conftest import LONG, click, finish, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish
 
 
 @pytest.fixture
-def viewer() -> Model:
-    viewer = Model()
-    viewer.add_image(picture(96, 80), name="cells")
-    return viewer
+def size() -> tuple[int, int]:
+    return 96, 80
 
 
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    return dock
-
-
-@pytest.fixture
-def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
-    viewer = make_napari_viewer_proxy()
-    viewer.add_image(picture(96, 80), name="cells")
-    return viewer
+    return docked(viewer, qtbot)
 
 
 def by_region(qtbot: QtBot, dock: RestoreDock) -> None:

@@ -18,7 +18,7 @@ from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._run import same_but_strength
 from perceive_ir import Recipe
-from tests.napari_perceive_ir.conftest import LONG, listed, picture
+from tests.napari_perceive_ir.conftest import LONG, docked, listed, picture
 
 SHAPE = (150, 130)
 
@@ -33,11 +33,8 @@ def viewer() -> Model:
 
 def restored(viewer: Any, qtbot: QtBot, **fields: Any) -> tuple[RestoreDock, Any]:
     """Open a dock, restore, and return the result."""
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
+    dock = docked(viewer, qtbot, task="denoise", severity=0.8, **fields)
     dock.resize(350, 700)
-    dock.show()
-    dock.controls.show_recipe(Recipe(task="denoise", severity=0.8, **fields))
     qtbot.mouseClick(dock.run_button, Qt.MouseButton.LeftButton)
     qtbot.waitUntil(lambda: not dock.running, timeout=LONG)
     return dock, viewer.layers[-1]

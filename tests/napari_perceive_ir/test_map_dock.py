@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -41,24 +41,13 @@ def map_of(tiers: Any, types: Any, size: tuple[int, int], severity: float = 0.5)
 
 
 @pytest.fixture
-def viewer() -> Model:
-    """A viewer without a window, which most of the dock does not need."""
-    viewer = Model()
-    viewer.add_image(picture(70, 100), name="cells", scale=(0.5, 0.25), units=("um", "um"))
-    return viewer
+def size() -> tuple[int, int]:
+    return 70, 100
 
 
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> QualityMapDock:
     return shown(viewer, qtbot)
-
-
-@pytest.fixture
-def window(make_napari_viewer_proxy: Callable[..., Any]) -> Any:
-    """A viewer with a window, as napari hands it to plugins."""
-    viewer = make_napari_viewer_proxy()
-    viewer.add_image(picture(70, 100), name="cells", scale=(0.5, 0.25), units=("um", "um"))
-    return viewer
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from napari_perceive_ir._labels import labels_on, listing
 from napari_perceive_ir._painted import MOST
 from napari_perceive_ir._placement import level0
 from perceive_ir import Recipe
-from tests.napari_perceive_ir.conftest import LONG, click, finish, hold, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, hold, names, picture
 
 PLACE: dict[str, Any] = {"scale": (0.5, 0.25), "translate": (3, 4), "units": ("um", "um")}
 
@@ -48,9 +48,7 @@ def viewer() -> Model:
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
     """A dock in which painted labels are chosen with the keyboard, and are listed."""
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
+    dock = docked(viewer, qtbot)
     qtbot.keyClick(dock.controls.handling.native, Qt.Key.Key_End)
     assert dock.controls.handling.value == "painted"
     listed(qtbot, dock, (2, 5))
@@ -111,9 +109,7 @@ def test_only_layers_that_somebody_painted_are_offered(viewer: Model, dock: Rest
 def test_without_a_labels_layer_there_is_a_hint_instead_of_a_table(qtbot: QtBot) -> None:
     viewer = Model()
     viewer.add_image(picture(64, 80), name="cells")
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
+    dock = docked(viewer, qtbot)
     qtbot.keyClick(dock.controls.handling.native, Qt.Key.Key_End)
     painted = dock.controls.painted
     assert painted.hint.isVisible() and not painted.table.isVisible()
@@ -176,9 +172,7 @@ def test_deleting_or_painting_labels_during_a_run_does_not_disturb_it(
 
 
 def test_two_docks_have_tables_of_their_own(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
-    other = RestoreDock(viewer)
-    qtbot.addWidget(other)
-    other.show()
+    other = docked(viewer, qtbot)
     qtbot.keyClick(other.controls.handling.native, Qt.Key.Key_End)
     listed(qtbot, other, (2, 5))
     wish(other, 0, "deblur", 0.9)

@@ -25,7 +25,7 @@ from napari_perceive_ir._preview import CELL, MOST_PIXELS, box_of, cells_in, lum
 from napari_perceive_ir._visible import kept_corners, visible_part
 from perceive_ir import Restorer
 from perceive_ir._part import Whole
-from tests.napari_perceive_ir.conftest import LONG, click, listed, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, listed, names, picture
 
 SHAPE = (300, 260)
 TOLERANCE = 1 / 512
@@ -62,11 +62,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, Any]]:
 
 
 def opened(viewer: Any, qtbot: QtBot, **fields: Any) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.show_recipe(dock.controls.recipe().model_copy(update={"task": "denoise", "severity": 0.8, **fields}))
-    return dock
+    return docked(viewer, qtbot, task="denoise", severity=0.8, **fields)
 
 
 def settled(qtbot: QtBot, dock: RestoreDock) -> None:

@@ -16,9 +16,8 @@ from pytestqt.qtbot import QtBot
 import perceive_ir as pir
 from napari_perceive_ir import _pyramid, restore_layer
 from napari_perceive_ir._compare import Swipe
-from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._pyramid import coarser
-from tests.napari_perceive_ir.conftest import LONG, click, finish, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, picture
 
 DENOISE = {"task": "denoise", "severity": 0.5}
 
@@ -97,10 +96,7 @@ def test_a_region_of_it_is_multiscale_too(viewer: Model) -> None:
 
 
 def test_all_levels_follow_the_strength(viewer: Model, qtbot: QtBot) -> None:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.task.value = "denoise"
+    dock = docked(viewer, qtbot, task="denoise")
     click(qtbot, dock.run_button)
     finish(qtbot, dock)
     result = viewer.layers[-1]

@@ -15,7 +15,7 @@ import perceive_ir as pir
 from napari_perceive_ir import restore_layer
 from napari_perceive_ir._dock import RestoreDock
 from perceive_ir import Recipe
-from tests.napari_perceive_ir.conftest import LONG, click, finish, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, names, picture
 
 RECIPES: list[dict[str, Any]] = [
     {"task": "denoise", "severity": 0.35, "strength": 0.6},
@@ -34,10 +34,7 @@ def viewer() -> Model:
 
 @pytest.fixture
 def dock(viewer: Model, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    return dock
+    return docked(viewer, qtbot)
 
 
 def reapply(qtbot: QtBot, dock: RestoreDock, layer: Any) -> None:

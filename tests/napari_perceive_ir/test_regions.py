@@ -23,7 +23,7 @@ from napari_perceive_ir._compare import camera_of
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._picture_rows import VISIBLE, WHOLE
 from napari_perceive_ir._visible import visible_box
-from tests.napari_perceive_ir.conftest import LONG, click, finish, names, picture
+from tests.napari_perceive_ir.conftest import LONG, click, docked, finish, names, picture
 
 TOLERANCE = 1 / 512
 SHAPE = (180, 160)
@@ -52,15 +52,6 @@ def plain() -> Model:
     viewer.add_image(picture(*SHAPE), name="cells")
     viewer.fit_to_view()
     return viewer
-
-
-def docked(viewer: Any, qtbot: QtBot) -> RestoreDock:
-    dock = RestoreDock(viewer)
-    qtbot.addWidget(dock)
-    dock.show()
-    dock.controls.task.value = "denoise"
-    dock.controls.automatic.value = False
-    return dock
 
 
 def draw(viewer: Model, source: Image, corners: NDArray[Any] = CORNERS) -> Shapes:
@@ -95,7 +86,7 @@ def assert_on_its_place(result: Image, source: Image, corner: tuple[int, ...]) -
 
 
 def test_a_drawn_box_is_restored_exactly_where_it_lies_as_in_the_whole(viewer: Model, qtbot: QtBot) -> None:
-    source, dock = viewer.layers["cells"], docked(viewer, qtbot)
+    source, dock = viewer.layers["cells"], docked(viewer, qtbot, task="denoise", severity=0.5)
     draw(viewer, source)
     region(qtbot, dock, 2)
     result = run(qtbot, dock)
@@ -108,7 +99,7 @@ def test_a_drawn_box_is_restored_exactly_where_it_lies_as_in_the_whole(viewer: M
 
 @pytest.mark.usefixtures("windowless_camera")
 def test_what_the_canvas_shows_is_restored_exactly_where_it_lies(viewer: Model, qtbot: QtBot) -> None:
-    source, dock = viewer.layers["cells"], docked(viewer, qtbot)
+    source, dock = viewer.layers["cells"], docked(viewer, qtbot, task="denoise", severity=0.5)
     camera_of(viewer).zoom *= 12
     box = visible_box(viewer, source, "YX")
     assert box is not None and all(0 < one.start and one.stop < n for one, n in zip(box, SHAPE, strict=True))
@@ -145,7 +136,7 @@ def test_of_a_stack_the_box_is_that_of_all_planes_or_of_the_shown_one(plane: boo
     viewer, data = Model(), picture(3, *SHAPE)
     place = {"scale": (3, 0.5, 0.5), "axis_labels": ("z", "y", "x"), "units": ("um",) * 3}
     source = viewer.add_image(kind(data), name="cells", **place)
-    dock = docked(viewer, qtbot)
+    dock = docked(viewer, qtbot, task="denoise", severity=0.5)
     draw(viewer, source)
     viewer.dims.set_point(0, 6)
     if plane:
@@ -161,7 +152,7 @@ def test_of_a_stack_the_box_is_that_of_all_planes_or_of_the_shown_one(plane: boo
 
 def test_every_selected_layer_has_its_own_pixels_of_the_box(plain: Model, qtbot: QtBot) -> None:
     half = plain.add_image(picture(90, 80), name="half", scale=(2, 2), translate=(0.5, 0.5))
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     draw(plain, plain.layers["cells"])
     plain.layers.selection = {plain.layers["cells"], half}
     click(qtbot, dock.controls.pictures.several.native)
@@ -171,7 +162,7 @@ def test_every_selected_layer_has_its_own_pixels_of_the_box(plain: Model, qtbot:
 
 
 def test_strength_is_live_on_a_region(plain: Model, qtbot: QtBot) -> None:
-    source, dock = plain.layers["cells"], docked(plain, qtbot)
+    source, dock = plain.layers["cells"], docked(plain, qtbot, task="denoise", severity=0.5)
     draw(plain, source)
     region(qtbot, dock, 2)
     result = run(qtbot, dock)
@@ -186,7 +177,7 @@ def test_strength_is_live_on_a_region(plain: Model, qtbot: QtBot) -> None:
 
 
 def test_the_copied_text_gives_the_same_pixels(plain: Model, qtbot: QtBot, tmp_path: Any, monkeypatch: Any) -> None:
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     draw(plain, plain.layers["cells"])
     region(qtbot, dock, 2)
     result = run(qtbot, dock)
@@ -214,7 +205,7 @@ def test_the_console_takes_a_shapes_layer_or_slices(plain: Model) -> None:
 
 def test_the_estimate_follows_the_region(plain: Model, qtbot: QtBot) -> None:
     plain.layers["cells"].data = picture(1500, 1500)
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     qtbot.waitUntil(lambda: "9 tiles" in dock.estimate.text(), timeout=LONG)
     shapes = draw(plain, plain.layers["cells"])
     region(qtbot, dock, 2)
@@ -232,7 +223,7 @@ def test_the_estimate_follows_the_region(plain: Model, qtbot: QtBot) -> None:
 def test_a_region_without_pixels_is_refused(
     corners: Any, why: str, plain: Model, qtbot: QtBot, notices: list[str]
 ) -> None:
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     shapes = draw(plain, plain.layers["cells"], CORNERS if corners is None else corners)
     if corners is None:
         shapes.data = []
@@ -244,7 +235,7 @@ def test_a_region_without_pixels_is_refused(
 
 @pytest.mark.usefixtures("windowless_camera")
 def test_what_is_out_of_sight_is_refused(plain: Model, qtbot: QtBot, notices: list[str]) -> None:
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     region(qtbot, dock, 1)
     camera_of(plain).center = (0, 5000, 5000)
     click(qtbot, dock.run_button)
@@ -255,7 +246,7 @@ def test_what_is_out_of_sight_is_refused(plain: Model, qtbot: QtBot, notices: li
 
 
 def test_without_its_shapes_layer_the_whole_picture_is_meant(plain: Model, qtbot: QtBot) -> None:
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     draw(plain, plain.layers["cells"])
     region(qtbot, dock, 2)
     assert dock.controls.pictures.region.value is plain.layers["box"]
@@ -264,7 +255,7 @@ def test_without_its_shapes_layer_the_whole_picture_is_meant(plain: Model, qtbot
 
 
 def test_one_click_means_the_whole_picture(plain: Model, qtbot: QtBot) -> None:
-    dock = docked(plain, qtbot)
+    dock = docked(plain, qtbot, task="denoise", severity=0.5)
     dock.controls.pictures.region.value = VISIBLE
     dock.run(plain.layers["cells"], "denoise")
     finish(qtbot, dock)
