@@ -84,8 +84,8 @@ def shoot_running(theme: str, folder: Path) -> None:
     viewer.open_sample(PLUGIN, "timelapse")
     dock = restore_dock(viewer)
     widen(dock)
-    click(dock.run_button)
-    wait_until(lambda: " left" in dock.status.text() or not dock.running)
+    dock.run(memory=0.1)  # a tile at a time, so that there are many steps
+    wait_until(lambda: " left" in dock.status.text())
     shoot(viewer, folder / "running.png")
     wait_until(lambda: not dock.running)
     viewer.close()
@@ -166,9 +166,12 @@ def shoot_map_dock(theme: str, folder: Path) -> None:
 
 
 def shoot_stack(theme: str, folder: Path) -> None:
-    """Map a stack whose noise grows with the depth, and go to its worst plane."""
+    """Map a stack that is noisiest in the middle and on its right, and go to its worst plane."""
     (clean, place, _), (noisy, *_) = stack()
-    share = np.linspace(0, 1, len(clean))[:, None, None]
+    share = np.multiply.outer(
+        1 - abs(np.linspace(-1, 1, len(clean))), np.linspace(-0.5, 1.5, clean.shape[2]).clip(0, 1)
+    )
+    share = share[:, None]
     viewer = open_window(theme, SIZE)
     place = place | {"name": "nuclei", "visible": True}
     viewer.add_image((clean * (1 - share) + noisy * share).astype(clean.dtype), **place)
