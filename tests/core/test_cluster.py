@@ -200,6 +200,24 @@ def test_a_pause_hands_nothing_out(batch: Batch, client: Any, monkeypatch: pytes
     assert sum(event.state == "done" for event in events) == 41
 
 
+def test_a_run_without_workers_waits_for_some(batch: Batch) -> None:
+    with (
+        distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, protocol="tcp") as cluster,
+        distributed.Client(cluster, set_as_default=False) as client,
+    ):
+        events = run(batch, client=client)
+        seen = [next(event for event in events if event.state == "done")]
+        cluster.scale(0)
+        for event in events:
+            seen.append(event)
+            if event.words == "waiting for workers":
+                cluster.scale(1)
+                break
+        seen += events
+    assert seen[-1].progress.done == len(NAMES)
+    assert ends(seen) == dict.fromkeys(NAMES, "done")
+
+
 def test_when_the_scheduler_is_gone_the_folder_waits_for_another(batch: Batch, client: Any) -> None:
     with (
         distributed.LocalCluster(n_workers=1, processes=False, dashboard_address=None, protocol="tcp") as cluster,

@@ -101,7 +101,7 @@ class Cluster:
                 yield from map(News, group)
             left = self.listen()
             if not self.told:
-                yield News(fraction=0.0, words=f"{count} workers" if count else "waiting for workers")
+                yield News(fraction=0.0, words=f"workers: {count}" if count else "waiting for workers")
             yield from self.news()
             for group in left:
                 self.hand_out(group)
