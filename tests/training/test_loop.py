@@ -8,7 +8,9 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -138,7 +140,10 @@ def test_steps_after_the_last_checkpoint_are_made_again_and_told_once(folder, tm
     next(stopped), next(stopped)
     stopped.close()
     (tmp_path / "twice" / "checkpoint.safetensors").write_bytes(early)
+    torn = tmp_path / "twice" / ".checkpoint.safetensors.x.partial"
+    torn.touch()
     list(resume(tmp_path / "twice"))
+    assert not torn.exists()
     assert [line["step"] for line in lines_of(tmp_path / "twice")] == list(range(1, 9))
     assert losses_of(tmp_path / "once") == losses_of(tmp_path / "twice")
 
@@ -184,6 +189,24 @@ def test_a_checkpoint_that_is_due_does_not_wait_for_a_line_of_the_log(folder, tm
     stopped.close()
     assert read_checkpoint(tmp_path / "checkpoint.safetensors")[1].step == 2
     assert [line["step"] for line in lines_of(tmp_path)] == [1, 2]
+
+
+def test_a_training_that_saves_slowly_does_not_save_all_the_time(folder, tmp_path, monkeypatch):
+    seconds, keep, kept = count(), loop.keep, []
+
+    def slow(*now):
+        keep(*now)
+        kept.append(now[3].step)
+        for _ in range(1000):
+            next(seconds)
+
+    monkeypatch.setattr(loop, "keep", slow)
+    monkeypatch.setattr(
+        loop, "time", SimpleNamespace(monotonic=lambda: next(seconds))
+    )  # it is looked at 4 times a step
+    config = replace(SILENT, restorer=replace(BRIEF, steps=20))
+    list(train(config, "restorer", data=folder, run=tmp_path, save_every=18 / 60))
+    assert kept == [6, 12, 18, 20]
 
 
 def test_lines_of_any_distance_hold_the_means_of_their_steps(folder, tmp_path):

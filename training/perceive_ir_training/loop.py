@@ -125,6 +125,8 @@ def resume(run: str | Path, *, data: str | Path | None = None, device: str | Non
     run = Path(run)
     plan = read_plan(run / PLAN)
     plan = replace(plan, data=str(data or plan.data), device=device or plan.device)
+    for torn in run.glob(".*.partial"):  # a kill while it was written
+        torn.unlink()
     if (run / CHECKPOINT).is_file():
         yield from follow(plan, run, *read_checkpoint(run / CHECKPOINT))
     else:  # stopped before its first checkpoint
@@ -190,9 +192,9 @@ def run_stage(
             write_log(run / LOG, progress)
             told, sums = step, {}
             if due:
-                saved = spent
                 learner.extra = stage.remember()
                 keep(run, stage, learner, Position(name, step, spent, last), config, panel, kept, setting)
+                saved = spent_before + (time.monotonic() - began) / 60  # to save takes time too
             yield progress
         if last:
             return
