@@ -152,11 +152,12 @@ def send_mouse(
 
 
 def shoot(viewer: napari.Viewer, path: Path) -> None:
-    """Write what a person sees, with as many colours as fit."""
+    """Write what a person sees, with as many colours as fit, those of small legends among them."""
     settle()
     picture = Image.fromarray(viewer.screenshot(canvas_only=False, flash=False)[..., :3])
     for colours in (None, 256, 128, 64):
-        (picture.quantize(colours) if colours else picture).save(path, optimize=True)
+        fewer = picture.quantize(colours, Image.Quantize.FASTOCTREE) if colours else picture
+        fewer.save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             break
     print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
