@@ -79,6 +79,10 @@ class Here:
             yield from self.written(most=BYTES_BEHIND)
         yield from self.written(most=0)
 
+    def drop(self) -> None:
+        """Leave unwritten what nobody wants any more, but for what is being written now."""
+        self.writing = deque((done, job) for done, job in self.writing if not job.cancel())
+
     def stop(self) -> Iterator[News]:
         """End the threads; what is being written is finished."""
         self.readers.shutdown(cancel_futures=True)

@@ -69,6 +69,7 @@ def do(job: Job) -> Done:
                 for one in news:
                     told.append(one)
                     if not is_there(job.ticket):
+                        here.drop()
                         break
         finally:
             told.extend(here.stop())
