@@ -22,7 +22,8 @@ from perceive_ir._catalogue import FOLDER_VARIABLE, loaded
 from perceive_ir._weights import Card, save_system
 
 TOLERANCE = 1 / 512
-DENOISE: dict[str, Any] = {"task": "denoise", "severity": 0.8, "device": "cpu", "precision": "float32"}
+EXACTLY: dict[str, Any] = {"device": "cpu", "precision": "float32"}
+DENOISE = {"task": "denoise", "severity": 0.8, **EXACTLY}
 
 
 @pytest.fixture(autouse=True)
@@ -86,9 +87,9 @@ def test_what_is_perceived_decides_once_for_all_chunks(monkeypatch: pytest.Monke
     looks: list[int] = []
     look = Restorer.perceive_all
     monkeypatch.setattr(Restorer, "perceive_all", lambda self, some: looks.append(1) or look(self, some))
-    made = pir.restore_lazy(dask.array.from_array(pixels, 100), device="cpu")
+    made = pir.restore_lazy(dask.array.from_array(pixels, 100), **EXACTLY)
     assert looks == [1]
-    assert np.abs(made.compute() - pir.restore(pixels, device="cpu").astype(float)).max() <= 4000 * TOLERANCE
+    assert np.abs(made.compute() - pir.restore(pixels, **EXACTLY).astype(float)).max() <= 4000 * TOLERANCE
     assert looks == [1, 1]  # the second by restore()
 
 
@@ -123,7 +124,7 @@ def test_a_region_of_a_huge_array_reads_and_costs_only_its_surroundings() -> Non
     assert 1 <= len(huge.reads) <= 4
     assert all(bottom - top <= 256 + 2 * 64 and right - left <= 256 + 2 * 64 for top, bottom, left, right in huge.reads)
     around = huge[slice(29_696, 30_464), slice(49_664, 50_688)]
-    restored = pir.load(device="cpu").restore(around, DENOISE, perception=known).image
+    restored = pir.load(**EXACTLY).restore(around, DENOISE, perception=known).image
     assert np.abs(part - restored[304:404, 346:636].astype(float)).max() <= 4001 * TOLERANCE
 
 
