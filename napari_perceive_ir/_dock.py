@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from perceive_ir import Perception, Result
 
 HIDDEN = " The original is hidden, because it would shine through."
+EDITED = " The picture was edited meanwhile: parts of the result may show it as it was before. Run again."
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
 
@@ -167,7 +168,8 @@ class RestoreDock(LayerDock):
             self._see(event, target)
         elif isinstance(event, Finished):
             self._targets.remove(target)
-            self._say_added(self._add(event.result, target, event.coarser), f" after {self.seconds():.1f} s")
+            layer = self._add(event.result, target, event.coarser, event.edited)
+            self._say_added(layer, f" after {self.seconds():.1f} s")
         elif isinstance(event, Looked):
             self._targets.remove(target)
             self._say_added(self._add_lazy(event, target), ", restored where you look")
@@ -192,11 +194,11 @@ class RestoreDock(LayerDock):
         self.bars.show_types(seen_types(seen))
         self.controls.show_seen(shown_severity(recipe, seen))
 
-    def _add(self, result: "Result", target: Target, levels: Sequence[NDArray[Any]]) -> Image:
+    def _add(self, result: "Result", target: Target, levels: Sequence[NDArray[Any]], edited: bool = False) -> Image:
         layer = add_result(self._viewer, target.source, target.plan, result, levels)
         if self._count == 1:
             self.live.keep(Shown(target.source, layer, result))
-        self._show_added(layer, target, result.note)
+        self._show_added(layer, target, result.note, edited)
         return layer
 
     def _add_lazy(self, looked: Looked, target: Target) -> Image:
@@ -206,11 +208,11 @@ class RestoreDock(LayerDock):
         Filling(self._viewer, layer, looked.picture)
         return layer
 
-    def _show_added(self, layer: Image, target: Target, note: str) -> None:
+    def _show_added(self, layer: Image, target: Target, note: str, edited: bool = False) -> None:
         assert self.compare is not None
         self.compare.offer(target.source, layer)
         self.preview.stop()  # the result shows the same
-        late = REPLACED if replaced(target.source, target.plan) else ""
+        late = REPLACED if replaced(target.source, target.plan) else EDITED if edited else ""
         hidden = HIDDEN if hide_under(target.source, layer, target.plan) else ""
         self._write(self.note, target, f"{sentence(note)}{late}{hidden}".strip())
 

@@ -9,6 +9,7 @@ from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from napari_perceive_ir._fingerprint import fingerprint
 from napari_perceive_ir._pyramid import coarser
 from perceive_ir import Recipe
 from perceive_ir._advice import EXPECTED
@@ -98,6 +99,8 @@ class Finished:
     result: Result
     coarser: Sequence[NDArray[Any]] = ()
     """Its other levels, where the layer is multiscale."""
+    edited: bool = False
+    """Whether somebody wrote into the picture meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -177,6 +180,7 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
     tiles = [tiles_of(restorer, plan) for plan in plans]
     for number, plan in enumerate(plans):
         pixels, recipe = plan.pixels(), plan.recipe
+        before = fingerprint(pixels)
         seen = restorer.perceive(pixels, recipe.axes, recipe.value_range)
         yield Seen(seen)
         began = perf_counter()
@@ -186,7 +190,7 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
                 learn(recipe, perf_counter() - began, step.total * math.prod(step.result.tile))
             yield Progress(sum(tiles[:number]) + step.done, sum(tiles), step.finished)
             if step.result is not None:
-                yield Finished(step.result, coarser(step.result.image, plan.levels))
+                yield Finished(step.result, coarser(step.result.image, plan.levels), fingerprint(pixels) != before)
 
 
 def looking(*plans: RunPlan) -> Iterator[Event]:

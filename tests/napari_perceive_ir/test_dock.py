@@ -193,6 +193,18 @@ def test_data_that_change_during_a_run_do_not_disturb_it(
     assert "replaced meanwhile" in dock.note.text()
 
 
+@pytest.mark.parametrize("edited", [True, False])
+def test_an_edit_in_place_during_a_run_is_told(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any, edited: bool
+) -> None:
+    hold(qtbot, dock, gate)
+    if edited:
+        viewer.layers["cells"].data[-1, -1] += 1
+    gate.opened.set()
+    finish(qtbot, dock)
+    assert ("edited meanwhile" in dock.note.text()) == edited
+
+
 def test_closing_the_viewer_stops_the_run(window: Any, qtbot: QtBot, gate: Any) -> None:
     hold(qtbot, opened(window), gate)
     window.close()
