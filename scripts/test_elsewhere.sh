@@ -30,6 +30,7 @@ if [ ! -e "$venv/.ready" ]; then
     touch "$venv/.ready"
 fi
 
+export PATH="$PATH:$base/bin" # the commands that the package installs
 found=$("$python" -c 'import napari, qtpy; print(f"napari {napari.__version__}, {qtpy.API_NAME} {qtpy.QT_VERSION}")')
 echo "== the plugin with $found"
 case $found in
