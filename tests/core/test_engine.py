@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine, _quality_map
-from perceive_ir._device import flushes_denormals, memory_budget, without_denormals
+from perceive_ir._device import choose_precision, flushes_denormals, memory_budget, without_denormals
 from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
 from perceive_ir._guide import Guide
 from perceive_ir._weights import Card
@@ -786,3 +786,12 @@ def test_a_result_can_be_sent_to_another_process(tiny_model):
     result = tiny_model.restore(picture(*GREY), handling="region", **DENOISE)
     again = pickle.loads(pickle.dumps(result))
     assert again.at(0.5).tobytes() == result.at(0.5).tobytes()
+
+
+@pytest.mark.parametrize(
+    ("has", "chosen"),
+    [({"avx512_bf16": True, "amx_bf16": True}, torch.bfloat16), ({"avx512_bf16": True}, torch.float32)],
+)
+def test_bfloat16_is_chosen_where_a_processor_has_amx(monkeypatch, has, chosen):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has, raising=False)
+    assert choose_precision("auto", torch.device("cpu")) == chosen
