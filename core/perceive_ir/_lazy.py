@@ -18,7 +18,7 @@ from perceive_ir._part import Box, Whole, surrounded, surroundings, within
 from perceive_ir._perception import Perception
 from perceive_ir._quality_map import margin
 from perceive_ir._recipe import Recipe, make_recipe
-from perceive_ir._windows import STRIDE, WINDOW
+from perceive_ir._windows import NEIGHBOURS, STRIDE, WINDOW
 from perceive_ir.files._zarr import stored_in
 from perceive_ir.images import Layout, LazyArray, check_array, find_range, parse_layout, read_tile, write_tile
 
@@ -152,7 +152,7 @@ class Chunks:
         """Return what is read for a part of a plane; judging the quality there needs more than restoring it."""
         if self.recipe.handling != "region":
             return surroundings(restorer, self.layout, self.recipe, box)
-        around = (WINDOW - STRIDE) // 2 + margin(restorer.system.perceiver)
+        around = NEIGHBOURS + (WINDOW - STRIDE) // 2 + margin(restorer.system.perceiver)
         rows, columns = surroundings(restorer, self.layout, self.recipe, box, STRIDE)
         step = math.lcm(STRIDE, restorer.system.restorer.size_needs.multiple_of)
         return (

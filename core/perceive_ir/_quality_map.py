@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir._perception import PRESENT, mirror, ranks
-from perceive_ir._vocabulary import TIERS, TYPES
-from perceive_ir._windows import check_window
+from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
+from perceive_ir._windows import NEIGHBOURS, check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
 from perceive_ir.networks import Perceiver
 
@@ -29,6 +29,7 @@ Array = NDArray[np.float32]
 class QualityMap:
     """What the model sees, place by place; cell (i, j) covers ``stride`` x ``stride`` pixels of the picture.
 
+    Haze and low light change slowly over a picture: what is seen of them is what is seen around.
     Arrays have the shape (..., h, w) with the stack axes of the picture before h and w.
     """
 
@@ -100,8 +101,22 @@ def map_steps(
             plane[:, number, *part] = values
         if done < len(parts):
             yield MapStep(done, len(parts))
+    calm(types, severities, stride)
     qmap = QualityMap(tiers, types, severities, stride, window, (layout.height, layout.width))
     yield MapStep(len(parts), len(parts), qmap)
+
+
+def calm(types: Array, severities: Array, stride: int) -> None:
+    """Replace what is seen of the tonal types (T, ..., h, w) by means over what is seen around, in place."""
+    from scipy.ndimage import gaussian_filter
+
+    reach = NEIGHBOURS // stride
+    for kind in TONAL_TYPES:
+        seen, severe = types[TYPES.index(kind)], severities[TYPES.index(kind)]
+        expected = seen * severe
+        for values in (seen, expected):
+            gaussian_filter(values, reach / 2, output=values, mode="nearest", radius=reach, axes=(-2, -1))
+        severe[...] = expected / seen.clip(1e-6)
 
 
 def chunks(cells: tuple[int, int], stride: int) -> Iterator[tuple[slice, slice]]:

@@ -6,6 +6,8 @@ WINDOW, STRIDE = 128, 32
 """Side and step of the windows of a quality map, in pixels."""
 WINDOW_STEP = 32
 """By what a window may grow, in pixels."""
+NEIGHBOURS = 160
+"""How far around a window counts for haze and low light there, in pixels."""
 
 
 def check_window(window: int, stride: int) -> None:

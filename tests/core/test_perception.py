@@ -28,7 +28,7 @@ from perceive_ir._perception import (
     starts,
     thumbnail,
 )
-from perceive_ir._quality_map import margin, reflected
+from perceive_ir._quality_map import calm, margin, reflected
 from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir._weights import Card
 from perceive_ir.images import parse_layout, read_tile
@@ -422,3 +422,15 @@ def test_windows_and_strides_may_be_chosen(tiny_model, window, stride):
     qmap = tiny_model.quality_map(picture(100, 200), window=window, stride=stride)
     assert qmap.score.shape == (math.ceil(100 / stride), math.ceil(200 / stride))
     assert (qmap.window, qmap.stride) == (window, stride)
+
+
+def test_haze_and_low_light_are_what_is_seen_around_and_nothing_else_is() -> None:
+    types, severities = (np.full((len(TYPES), 2, 12, 15), 0.8, np.float32) for _ in range(2))
+    types[:, 0, 6, 7] = 0.1
+    severities[:, 0, 6, 7] = 0.1
+    calm(types, severities, 32)
+    for number, kind in enumerate(TYPES):
+        hole, severe = types[number, 0, 6, 7], severities[number, 0, 6, 7]
+        assert (hole > 0.75 and severe > 0.78) if kind in TONAL_TYPES else hole == severe == np.float32(0.1)
+    np.testing.assert_allclose(types[:, 1], 0.8, rtol=1e-6)
+    np.testing.assert_allclose(severities[:, 1], 0.8, rtol=1e-6)
