@@ -15,12 +15,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import dask
 import tifffile
 import torch
 from distributed import Client, LocalCluster
 
 import perceive_ir as pir
 from benchmark_batch import RECIPE, picture
+from perceive_ir._memory import VARIABLES, keep_memory
 from perceive_ir.batch import Batch, run
 
 
@@ -28,6 +30,7 @@ def main() -> None:
     """Measure and print JSON."""
     wish = options()
     torch.set_num_threads(1)
+    keep_memory()
     with tempfile.TemporaryDirectory(dir=wish.folder) as place:
         source, few = Path(place, "in"), Path(place, "few")
         for folder, count in ((source, wish.count), (few, 4 * max(wish.workers))):
@@ -40,6 +43,7 @@ def main() -> None:
         rates = {"one process": timed(Batch(source, Path(place, "here"), RECIPE), model)}
         for workers in wish.workers:
             with (
+                dask.config.set({"distributed.nanny.pre-spawn-environ": VARIABLES}),
                 LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as cluster,
                 Client(cluster) as client,
             ):

@@ -44,10 +44,12 @@ def workers_on(devices: Sequence[str]) -> Iterator[Client]:
         Devices as in the recipe, such as ``["cuda:0", "cuda:1"]``.
     """
     check_installed()
+    import dask
     from dask.system import CPU_COUNT
     from distributed import Client, Nanny, Scheduler, SpecCluster
 
     from perceive_ir._device import DEVICE_VARIABLE
+    from perceive_ir._memory import VARIABLES
 
     place = {"host": "127.0.0.1", "dashboard": False}
     share = {"nthreads": max(1, CPU_COUNT // len(devices)), "memory_limit": 0, "silence_logs": logging.CRITICAL}
@@ -55,7 +57,7 @@ def workers_on(devices: Sequence[str]) -> Iterator[Client]:
         number: {"cls": Nanny, "options": {**place, **share, "env": {DEVICE_VARIABLE: device}}}
         for number, device in enumerate(devices)
     }
-    with out_of_earshot():
+    with out_of_earshot(), dask.config.set({"distributed.nanny.pre-spawn-environ": VARIABLES}):
         cluster = SpecCluster(workers, {"cls": Scheduler, "options": place}, silence_logs=logging.CRITICAL)
     with cluster, Client(cluster, set_as_default=False) as client:
         client.wait_for_workers(len(devices))

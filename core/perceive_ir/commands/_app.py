@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from perceive_ir._memory import keep_memory
 from perceive_ir._trace import DEBUG_VARIABLE
 from perceive_ir.commands._assess import assess
 from perceive_ir.commands._batch import batch
@@ -65,4 +66,5 @@ def program(
 
 def main() -> None:
     """Run the command line."""
+    keep_memory()
     app()
