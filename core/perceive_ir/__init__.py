@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from perceive_ir._attach import Attached, attach
     from perceive_ir._catalogue import available, load, restore
     from perceive_ir._engine import Restorer
     from perceive_ir._errors import (
@@ -21,10 +22,12 @@ if TYPE_CHECKING:
     from perceive_ir._quality_map import QualityMap
     from perceive_ir._recipe import Recipe
     from perceive_ir._result import Result, Step
+    from perceive_ir._taps import taps
     from perceive_ir._vocabulary import TASKS, TIERS, TYPES
     from perceive_ir.degradations import degrade
 
 _PLACES = {
+    "Attached": "_attach", "attach": "_attach", "taps": "_taps",
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
     "restore_lazy": "_lazy", "restore_ome_zarr": "_ome_zarr",
@@ -36,9 +39,9 @@ _PLACES = {
 }  # fmt: skip
 
 __all__ = [
-    "TASKS", "TIERS", "TYPES", "ClusterError", "FolderError", "ImageFileError", "MissingExtraError",
+    "TASKS", "TIERS", "TYPES", "Attached", "ClusterError", "FolderError", "ImageFileError", "MissingExtraError",
     "NotEnoughMemoryError", "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step",
-    "WeightsError", "available", "degrade", "load", "restore", "restore_lazy", "restore_ome_zarr",
+    "WeightsError", "attach", "available", "degrade", "load", "restore", "restore_lazy", "restore_ome_zarr", "taps",
 ]  # fmt: skip
 
 

@@ -263,7 +263,7 @@ class Restorer:
         """Refuse an exact overlap for a network that sees the whole tile."""
         if recipe.overlap == "exact" and self.system.restorer.reach is None:
             raise ValueError(
-                f"overlap 'exact' does not exist for {self.system.config.backbone}, which sees the whole tile: "
+                f"overlap 'exact' does not exist for {self.card.name}, whose network may see the whole tile: "
                 "give pixels or 'auto'"
             )
 

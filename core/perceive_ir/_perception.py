@@ -222,9 +222,9 @@ def clipped(part: slice, length: int) -> slice:
 
 
 def padded(image: Tensor, multiple: int) -> Tensor:
-    """Reflect (3, h, w) at the bottom and the right until both sides are divisible."""
+    """Reflect (..., h, w) at the bottom and the right until both sides are divisible."""
     height, width = (-(-n // multiple) * multiple for n in image.shape[-2:])
-    return image[:, mirror(image.shape[-2], height)][:, :, mirror(image.shape[-1], width)]
+    return image[..., mirror(image.shape[-2], height), :][..., mirror(image.shape[-1], width)]
 
 
 def mirror(length: int, wanted: int, before: int = 0) -> Tensor:

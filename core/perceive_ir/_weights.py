@@ -136,17 +136,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def fill(system: System, tensors: Mapping[str, Tensor], path: Path) -> System:
     """Put the tensors into the networks; every name and shape must fit."""
     wanted = {n: t for n, t in system.state_dict().items() if not n.endswith("num_batches_tracked")}
-    for name, tensor in wanted.items():
-        if name not in tensors:
-            raise WeightsError(f"{path} lacks the tensor {name}; {OTHER}")
-        if tensors[name].shape != tensor.shape:
-            raise WeightsError(
-                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, expected {tuple(tensor.shape)}; {OTHER}"
-            )
+    check_tensors(path, tensors, wanted, OTHER)
     state = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in wanted}
     counters = {n: torch.tensor(0) for n in system.state_dict() if n.endswith("num_batches_tracked")}
     system.load_state_dict({**state, **counters}, assign=True)
     return system.eval().requires_grad_(False)
+
+
+def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], remedy: str) -> None:
+    """Refuse a file that lacks one of the wanted tensors, or holds it in another shape."""
+    for name, tensor in wanted.items():
+        if name not in tensors:
+            raise WeightsError(f"{path} lacks the tensor {name}; {remedy}")
+        if tensors[name].shape != tensor.shape:
+            raise WeightsError(
+                f"{path}: tensor {name} has shape {tuple(tensors[name].shape)}, "
+                f"expected {tuple(tensor.shape)}; {remedy}"
+            )
 
 
 def card_text(card: Card) -> str:

@@ -524,8 +524,8 @@ def test_mistakes_are_told_before_the_first_step(tiny_model):
 
 
 def test_exact_overlap_is_refused_where_a_network_sees_the_whole_tile(make_system):
-    model = Restorer(make_system(backbone="restormer"), Card("r", "0"), device="cpu")
-    with pytest.raises(ValueError, match="overlap 'exact' does not exist for restormer"):
+    model = Restorer(make_system(backbone="restormer"), Card("seer", "0"), device="cpu")
+    with pytest.raises(ValueError, match="overlap 'exact' does not exist for seer"):
         model.restore(picture(*GREY), overlap="exact", **DENOISE)
     assert model.restore(picture(*GREY), **DENOISE).image.shape == GREY
 

@@ -6,10 +6,12 @@ from perceive_ir.networks.model import GuidedNet, gate
 from perceive_ir.networks.restormer import Restormer, RestormerConfig
 from perceive_ir.networks.specialists import Specialists
 from perceive_ir.networks.system import BACKBONES, System, SystemConfig
+from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
 from perceive_ir.networks.tower import CFE, Encoder, Perceiver, Reading, TowerConfig, pool, pool_windows
 
 __all__ = [
     "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "Compact", "CompactConfig", "Encoder", "Guidance", "Guide",
-    "GuidedNet", "Perceiver", "Reading", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists",
-    "System", "SystemConfig", "TowerConfig", "gate", "pool", "pool_windows", "unguided",
+    "GuidedNet", "Perceiver", "PictureCFE", "Reading", "Readout", "Restormer", "RestormerConfig", "Signals",
+    "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped", "TowerConfig", "gate", "pool", "pool_windows",
+    "unguided",
 ]  # fmt: skip

@@ -63,6 +63,8 @@ class Signals:
     """Severities (B, T), or a map of them (B, T, h, w) that covers the tile."""
     semantics: tuple[Tensor, ...] | None = None
     """Image-global feature vectors F_1 .. F_n (B, D_l), one per level, shallow to deep; (1, D_l) holds for all."""
+    z: Tensor | None = None
+    """What a CFE felt of the picture beside its condition (B, D); added to the embedded condition."""
 
     def rows(self) -> list[Signals]:
         """Return the signals of each entry of the batch."""
@@ -71,7 +73,7 @@ class Signals:
     def take(self, entries: slice | Tensor) -> Signals:
         """Return the signals of some entries of the batch."""
         semantics = self.semantics and tuple(f if len(f) == 1 else f[entries] for f in self.semantics)
-        return Signals(self.condition[entries], semantics)
+        return Signals(self.condition[entries], semantics, None if self.z is None else self.z[entries])
 
 
 class ConditionEmbedding(nn.Module):
@@ -140,6 +142,7 @@ class Guidance(nn.Module):
     def affine(self, signals: Signals) -> dict[int, tuple[Tensor, Tensor]]:
         """Find gamma and beta of every level."""
         z = self.embed(signals.condition)
+        z = z if signals.z is None else z + signals.z
         semantics = signals.semantics or [None] * len(self.levels)
         return {int(name): pgm(z, semantics[int(name) - 1]) for name, pgm in self.levels.items()}
 
