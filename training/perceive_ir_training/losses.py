@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from perceive_ir._vocabulary import DAMAGES
-from perceive_ir.networks import Reading
+from perceive_ir.networks import Reading, Readout
 
 MEDIUM_FROM, LOW_FROM = 0.04, 0.25
 """Worst severity from which a picture counts as medium and as low quality."""
@@ -36,24 +36,31 @@ def balanced_l1(restored: Tensor, target: Tensor, damaged: Tensor) -> Tensor:
 
 
 def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> dict[str, Tensor]:
-    """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged.
+    """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged."""
+    judged = torch.ones_like(severities)
+    judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
+    crops = ~thumbnails
+    return {
+        "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
+        **readout_loss(reading, severities, judged),
+        "contrast": contrastive(reading.contrast[crops], severities[crops]),
+    }
+
+
+def readout_loss(reading: Reading | Readout, severities: Tensor, judged: Tensor) -> dict[str, Tensor]:
+    """Types and severities, as far as they are judged (N, T).
 
     A severity is judged only where its type is present: it is read as "how much, if at all". Slight damage is shown far
     more often than strong damage; so that it does not pull all readings down, it weighs less.
     """
-    judged = torch.ones_like(severities)
-    judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
-    crops = ~thumbnails
     present = (severities > VISIBLE).float()
     amount_weights = judged * present * (SLIGHT + severities).clamp(max=1)
     weight = torch.tensor(RARE)
     types = F.binary_cross_entropy_with_logits(reading.type_logits, present, reduction="none", pos_weight=weight)
     amounts = F.smooth_l1_loss(reading.severities, severities, beta=0.05, reduction="none")
     return {
-        "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
         "types": (types * judged).sum() / judged.sum(),
         "severities": (amounts * amount_weights).sum() / amount_weights.sum().clamp_min(1),
-        "contrast": contrastive(reading.contrast[crops], severities[crops]),
     }
 
 
