@@ -25,6 +25,12 @@ TINY = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1,
 NARROW = {"widths": (6, 6, 8, 8)}
 """As deep as the compact network that is shipped, so that it sees as far."""
 TINY_RESTORMER = {"widths": (8, 8, 16, 16), "blocks": (1, 1, 1, 1), "heads": (1, 2, 2, 4), "refinement": 1}
+TINY_SIZES = {
+    "compact": TINY,
+    "restormer": TINY_RESTORMER,
+    "nafnet": {"width": 4, "encoder_blocks": (1, 1, 1, 1), "decoder_blocks": (1, 1, 1, 1)},
+    "promptir": {**TINY_RESTORMER, "components": 3, "prompt_widths": (4, 4, 8), "prompt_sides": (8, 4, 2)},
+}
 TINY_TOWER = {"widths": (4, 4, 8, 8)}
 
 
@@ -47,7 +53,7 @@ def make_system() -> MakeSystem:
     from perceive_ir.networks import System, SystemConfig
 
     def make(*, lively: bool = True, seed: int = 0, **config: Any) -> System:
-        sizes = TINY_RESTORMER if config.get("backbone") == "restormer" else TINY
+        sizes = TINY_SIZES[config.get("backbone", "compact")]
         torch.manual_seed(seed)
         system = System(SystemConfig(**{"sizes": sizes, "tower": TINY_TOWER, **config})).eval()
         return enliven(system) if lively else system

@@ -19,7 +19,7 @@ from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
 from perceive_ir._guide import Guide
 from perceive_ir._weights import Card
 from perceive_ir.images import FILL_REACH
-from perceive_ir.networks import SizeNeeds
+from perceive_ir.networks import BACKBONES, SizeNeeds
 
 DTYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f2", "f4", "f8")
 DENOISE = {"task": "denoise", "severity": 1.0}
@@ -343,7 +343,7 @@ def test_shape_dtype_and_input_are_kept(tiny_model, shape, dtype):
     assert not np.array_equal(result.image, image)
 
 
-@pytest.mark.parametrize("backbone", ["compact", "restormer"])
+@pytest.mark.parametrize("backbone", BACKBONES)
 def test_bfloat16_is_near_float32(make_system, backbone):
     image, system = picture(64, 80, 3), make_system(backbone=backbone)
     wish = {"handling": "painted", **HANDLINGS["painted"], "labels": halves(64, 80), "value_range": (0, 1)}

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from perceive_ir import networks
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.networks import (
     PGCA,
@@ -13,7 +14,11 @@ from perceive_ir.networks import (
     Compact,
     CompactConfig,
     Guidance,
+    NAFNet,
+    NAFNetConfig,
     Perceiver,
+    PromptIR,
+    PromptIRConfig,
     Restormer,
     RestormerConfig,
     Signals,
@@ -28,12 +33,14 @@ from perceive_ir.networks.guidance import fit
 from perceive_ir.networks.restormer import GDFN, MDTA, EnhancedBlock, TransformerBlock
 from perceive_ir.networks.tower import TowerConfig, grid_maps, grid_strength
 
-BACKBONES = pytest.mark.parametrize("backbone", ["compact", "restormer"])
+BACKBONES = pytest.mark.parametrize("backbone", networks.BACKBONES)
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
 DEEP = CompactConfig((4, 4, 6), (1, 2, 3), (2, 2))
 NETS = [
     lambda: Compact(SMALL),
     lambda: Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1)),
+    lambda: NAFNet(NAFNetConfig(4, (1, 1), 1, (1, 1))),
+    lambda: PromptIR(PromptIRConfig((8, 16), (1, 1), (1, 2), 1, prompt_widths=(4,), prompt_sides=(8,))),
 ]
 
 
@@ -76,6 +83,7 @@ def test_a_network_whose_last_layer_is_silent_returns_its_input(net):
 
 
 def test_a_fresh_compact_network_begins_with_small_changes():
+    torch.manual_seed(0)
     assert Compact().leave.weight.std().item() == pytest.approx(0.01, rel=0.05)
 
 
@@ -368,7 +376,7 @@ def count(module: nn.Module) -> int:
     [
         Compact(SMALL),
         Compact(CompactConfig((4, 4), (0, 1), (0,))),
-        Restormer(RestormerConfig((8, 16), (1, 1), (1, 2), refinement=1)),
+        *(make() for make in NETS[1:]),
     ],
 )
 def test_a_network_takes_every_size_that_it_says_it_takes(net):
@@ -522,7 +530,7 @@ def test_semantics_of_windows_are_those_of_the_crops_they_cover():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: SystemConfig(backbone="unet"), "compact, restormer, got 'unet'"),
+        (lambda: SystemConfig(backbone="unet"), "compact, restormer, nafnet, promptir, got 'unet'"),
         (lambda: SystemConfig.from_dict({"size": {}}), "unknown key 'size' for SystemConfig; known keys: backbone"),
         (lambda: SystemConfig(sizes={"depth": 3}), "unknown key 'depth' for CompactConfig"),
         (lambda: SystemConfig(tower={"depth": 3}), "unknown key 'depth' for TowerConfig"),
@@ -532,7 +540,15 @@ def test_semantics_of_windows_are_those_of_the_crops_they_cover():
         (lambda: CompactConfig(encoder_blocks=(1, 1, 1, 0)), r"latent blocks of 1 or more, got .*\(1, 1, 1, 0\)"),
         (lambda: RestormerConfig(heads=(1, 2)), "as many widths, blocks and heads"),
         (lambda: RestormerConfig(widths=(8, 16), blocks=(1, 1), heads=(1, 3)), "divisible .* heads"),
-        (lambda: Guidance({1: 4, 2: 4}, 8, (3,)), "2 levels and only 1"),
+        (lambda: RestormerConfig((8,), (1,), (3,)), "divisible .* heads"),
+        (lambda: NAFNetConfig(decoder_blocks=(1, 1)), r"as many encoder_blocks .* \(1, 1, 1, 28\) and \(1, 1\)"),
+        (lambda: NAFNetConfig(middle_blocks=-1), "middle_blocks -1"),
+        (lambda: NAFNetConfig(width=0), "width 0"),
+        (lambda: PromptIRConfig(heads=(1, 2)), "as many widths, blocks and heads"),
+        (lambda: PromptIRConfig(prompt_widths=(64, 128)), r"each level but the first, got \(64, 128\)"),
+        (lambda: PromptIRConfig(prompt_widths=(64, 128, 321)), r"divisible by their heads, got \[160, 320, 705\]"),
+        (lambda: PromptIRConfig(components=0), "components, .* of 1 or more, got 0"),
+        (lambda: Guidance({1: 4}, 8, ()), "at least one, got none"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused_where_they_are_given(make, words):

@@ -212,6 +212,8 @@ class TrainConfig:
     restorer: StageConfig = field(default_factory=StageConfig)
     precision: str = "auto"
     """Number format of the networks while they learn: auto, float32 or bfloat16."""
+    checkpointing: bool = False
+    """Whether the restorer's blocks are computed again for the gradient instead of kept: less memory, more time."""
 
     def __post_init__(self) -> None:
         if self.seed < 0:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from perceive_ir._device import choose_precision
 from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.networks import Signals, System
+from perceive_ir.networks import Signals, System, recompute_blocks
 from perceive_ir_training.captions import captions_of, describe_same
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
@@ -261,6 +261,8 @@ class RestorerStage(Forgetful):
         self.setting, self.system, self.halves = setting, system, halves
         system.requires_grad_(False).eval()
         system.restorer.train().requires_grad_(True)
+        if setting.config.checkpointing:
+            recompute_blocks(system.restorer)
         self.modules = nn.ModuleDict({"system": system})
         weights = setting.config.losses
         self.perceptual = PerceptualLoss(self.features(), least=FLOOR_SHARE) if weights.perceptual else None

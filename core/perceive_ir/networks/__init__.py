@@ -1,8 +1,11 @@
-"""Networks: two backbones behind one seam, alone or as a chain, their guidance, and the compact perceiver."""
+"""Networks: four backbones behind one seam, alone or as a chain, their guidance, and the compact perceiver."""
 
+from perceive_ir.networks.block import Block, recompute_blocks
 from perceive_ir.networks.compact import Compact, CompactConfig
 from perceive_ir.networks.guidance import PGCA, PGM, Backbone, Guidance, Guide, Signals, SizeNeeds, unguided
 from perceive_ir.networks.model import GuidedNet, gate
+from perceive_ir.networks.nafnet import NAFNet, NAFNetConfig
+from perceive_ir.networks.promptir import PromptIR, PromptIRConfig
 from perceive_ir.networks.restormer import Restormer, RestormerConfig
 from perceive_ir.networks.specialists import Specialists
 from perceive_ir.networks.system import BACKBONES, System, SystemConfig
@@ -10,8 +13,8 @@ from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
 from perceive_ir.networks.tower import CFE, Encoder, Perceiver, Reading, TowerConfig, pool, pool_windows
 
 __all__ = [
-    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "Compact", "CompactConfig", "Encoder", "Guidance", "Guide",
-    "GuidedNet", "Perceiver", "PictureCFE", "Reading", "Readout", "Restormer", "RestormerConfig", "Signals",
-    "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped", "TowerConfig", "gate", "pool", "pool_windows",
-    "unguided",
+    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "Block", "Compact", "CompactConfig", "Encoder", "Guidance",
+    "Guide", "GuidedNet", "NAFNet", "NAFNetConfig", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig",
+    "Reading", "Readout", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System",
+    "SystemConfig", "Tapped", "TowerConfig", "gate", "pool", "pool_windows", "recompute_blocks", "unguided",
 ]  # fmt: skip

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceive_ir.networks.block import Block
 from perceive_ir.networks.guidance import Guide, SizeNeeds, unguided
 
 
@@ -40,7 +41,7 @@ class CompactConfig:
             )
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Block):
     """Two 3x3 convolutions around a ReLU, added to the input; starts as the identity."""
 
     def __init__(self, width: int) -> None:
@@ -51,7 +52,8 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.second.weight)
         nn.init.zeros_(cast(Tensor, self.second.bias))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
         change: Tensor = self.second(F.relu(self.first(x), inplace=True))
         return x + change
 

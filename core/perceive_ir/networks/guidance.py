@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 Guide = Callable[[int, Tensor], Tensor]
+T = TypeVar("T")
 
 
 def unguided(level: int, features: Tensor) -> Tensor:
@@ -116,13 +117,11 @@ class Guidance(nn.Module):
 
     def __init__(self, channels: Mapping[int, int], types: int, semantics: Sequence[int], width: int = 128) -> None:
         super().__init__()
-        if max(channels) > len(semantics):
-            raise ValueError(
-                f"expected a semantic vector per level, got {max(channels)} levels and only {len(semantics)} vectors"
-            )
+        if not semantics:
+            raise ValueError("expected the sizes of the semantic vectors, at least one, got none")
         self.embed = ConditionEmbedding(types, width)
         self.levels = nn.ModuleDict(
-            {str(level): PGM(count, width, semantics[level - 1]) for level, count in channels.items()}
+            {str(level): PGM(count, width, of_level(semantics, level)) for level, count in channels.items()}
         )
 
     def forward(self, signals: Signals) -> Guide:
@@ -144,7 +143,12 @@ class Guidance(nn.Module):
         z = self.embed(signals.condition)
         z = z if signals.z is None else z + signals.z
         semantics = signals.semantics or [None] * len(self.levels)
-        return {int(name): pgm(z, semantics[int(name) - 1]) for name, pgm in self.levels.items()}
+        return {int(name): pgm(z, of_level(semantics, int(name))) for name, pgm in self.levels.items()}
+
+
+def of_level(vectors: Sequence[T], level: int) -> T:
+    """Return what belongs to a level; levels deeper than there are vectors share the deepest."""
+    return vectors[min(level, len(vectors)) - 1]
 
 
 def fit(parameters: Tensor, features: Tensor) -> Tensor:

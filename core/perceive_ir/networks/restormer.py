@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceive_ir.networks.block import Block
 from perceive_ir.networks.guidance import (
     PGCA,
     ChannelNorm,
@@ -32,14 +33,19 @@ class RestormerConfig:
     heads: tuple[int, ...] = (1, 2, 4, 8)
     refinement: int = 4
     expansion: float = 2.66
+    extra_attention: bool = False
+    """Whether the guided blocks also attend to themselves, after PGCA, as the authors' code has it."""
 
     def __post_init__(self) -> None:
-        if not len(self.widths) == len(self.blocks) == len(self.heads):
-            raise ValueError(
-                f"expected as many widths, blocks and heads, got {self.widths}, {self.blocks}, {self.heads}"
-            )
-        if any(width % heads for width, heads in zip(self.widths, self.heads, strict=True)):
-            raise ValueError(f"expected widths divisible by their heads, got {self.widths} and {self.heads}")
+        check_levels(self.widths, self.blocks, self.heads)
+
+
+def check_levels(widths: tuple[int, ...], blocks: tuple[int, ...], heads: tuple[int, ...]) -> None:
+    """Refuse numbers of channels, blocks and heads that do not fit together."""
+    if not len(widths) == len(blocks) == len(heads):
+        raise ValueError(f"expected as many widths, blocks and heads, got {widths}, {blocks}, {heads}")
+    if any(width % count for width, count in zip(widths, heads, strict=True)):
+        raise ValueError(f"expected widths divisible by their heads, got {widths} and {heads}")
 
 
 class MDTA(nn.Module):
@@ -72,7 +78,7 @@ class GDFN(nn.Module):
         return out
 
 
-class TransformerBlock(nn.Module):
+class TransformerBlock(Block):
     """TB: attention between channels, then feed-forward, each added to its input."""
 
     def __init__(self, channels: int, heads: int, expansion: float) -> None:
@@ -81,23 +87,44 @@ class TransformerBlock(nn.Module):
         self.attention = MDTA(channels, heads)
         self.feed_forward = GDFN(channels, expansion)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def compute(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)."""
         x = x + self.attention(self.norm1(x))
         out: Tensor = x + self.feed_forward(self.norm2(x))
         return out
 
 
-class EnhancedBlock(nn.Module):
+def transformer_blocks(channels: int, heads: int, count: int, expansion: float) -> nn.Sequential:
+    """Stack transformer blocks."""
+    return nn.Sequential(*(TransformerBlock(channels, heads, expansion) for _ in range(count)))
+
+
+class SelfAttention(nn.Module):
+    """MDTA added to its input."""
+
+    def __init__(self, channels: int, heads: int) -> None:
+        super().__init__()
+        self.norm = ChannelNorm(channels)
+        self.attention = MDTA(channels, heads)
+
+    def forward(self, x: Tensor) -> Tensor:
+        attended: Tensor = x + self.attention(self.norm(x))
+        return attended
+
+
+class EnhancedBlock(Block):
     """ETB: the guided features Y ask the plain features X: X' = PGCA(Y, X) + Y, then feed-forward."""
 
-    def __init__(self, channels: int, heads: int, expansion: float) -> None:
+    def __init__(self, channels: int, heads: int, expansion: float, extra: bool = False) -> None:
         super().__init__()
         self.attention = PGCA(channels, heads)
         self.norm = ChannelNorm(channels)
+        self.extra = SelfAttention(channels, heads) if extra else nn.Identity()
         self.feed_forward = GDFN(channels, expansion)
 
-    def forward(self, plain: Tensor, guided: Tensor) -> Tensor:
-        x = self.attention(guided, plain) + guided
+    def compute(self, plain: Tensor, guided: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B, C, H, W)."""
+        x = self.extra(self.attention(guided, plain) + guided)
         out: Tensor = x + self.feed_forward(self.norm(x))
         return out
 
@@ -105,10 +132,13 @@ class EnhancedBlock(nn.Module):
 class GuidedLevel(nn.Module):
     """The blocks of one decoder level; the guide acts anew before every block."""
 
-    def __init__(self, level: int, channels: int, count: int, heads: int, expansion: float) -> None:
+    def __init__(self, config: RestormerConfig, level: int) -> None:
         super().__init__()
         self.level = level
-        self.blocks = nn.ModuleList(EnhancedBlock(channels, heads, expansion) for _ in range(count))
+        channels, count, heads = (sizes[level - 1] for sizes in (config.widths, config.blocks, config.heads))
+        self.blocks = nn.ModuleList(
+            EnhancedBlock(channels, heads, config.expansion, config.extra_attention) for _ in range(count)
+        )
 
     def forward(self, x: Tensor, guide: Guide) -> Tensor:
         for block in self.blocks:
@@ -126,19 +156,14 @@ class Restormer(nn.Module):
         last = len(c.widths) - 1
         self.enter = nn.Conv2d(3, c.widths[0], 3, padding=1, bias=False)
         self.encoder = nn.ModuleList(
-            nn.Sequential(*(TransformerBlock(c.widths[i], c.heads[i], c.expansion) for _ in range(c.blocks[i])))
-            for i in range(last)
+            transformer_blocks(c.widths[i], c.heads[i], c.blocks[i], c.expansion) for i in range(last)
         )
         self.down = nn.ModuleList(down(c.widths[i], c.widths[i + 1]) for i in range(last))
-        self.latent = GuidedLevel(last + 1, c.widths[last], c.blocks[last], c.heads[last], c.expansion)
+        self.latent = GuidedLevel(c, last + 1)
         self.up = nn.ModuleList(up(c.widths[i + 1], c.widths[i]) for i in range(last))
         self.merge = nn.ModuleList(nn.Conv2d(2 * c.widths[i], c.widths[i], 1, bias=False) for i in range(last))
-        self.decoder = nn.ModuleList(
-            GuidedLevel(i + 1, c.widths[i], c.blocks[i], c.heads[i], c.expansion) for i in range(last)
-        )
-        self.refine = nn.Sequential(
-            *(TransformerBlock(c.widths[0], c.heads[0], c.expansion) for _ in range(c.refinement))
-        )
+        self.decoder = nn.ModuleList(GuidedLevel(c, i + 1) for i in range(last))
+        self.refine = transformer_blocks(c.widths[0], c.heads[0], c.refinement, c.expansion)
         self.leave = nn.Conv2d(c.widths[0], 3, 3, padding=1, bias=False)
 
     @property

@@ -12,14 +12,18 @@ from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir.networks.compact import Compact, CompactConfig
 from perceive_ir.networks.guidance import Signals
 from perceive_ir.networks.model import GuidedNet
+from perceive_ir.networks.nafnet import NAFNet, NAFNetConfig
+from perceive_ir.networks.promptir import PromptIR, PromptIRConfig
 from perceive_ir.networks.restormer import Restormer, RestormerConfig
 from perceive_ir.networks.specialists import Specialists
 from perceive_ir.networks.tower import Perceiver, TowerConfig
 
-BackboneConfig = CompactConfig | RestormerConfig
+BackboneConfig = CompactConfig | RestormerConfig | NAFNetConfig | PromptIRConfig
 BACKBONES: dict[str, tuple[type[Any], Callable[[Any], nn.Module]]] = {
     "compact": (CompactConfig, Compact),
     "restormer": (RestormerConfig, Restormer),
+    "nafnet": (NAFNetConfig, NAFNet),
+    "promptir": (PromptIRConfig, PromptIR),
 }
 
 
