@@ -20,7 +20,7 @@ from typing import cast
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from perceive_ir._catalogue import find
 from perceive_ir._vocabulary import TYPES
@@ -50,6 +50,8 @@ class Variant:
     """Whether it is told the severities; else it is told the same of every picture, which says nothing."""
     guided: bool = False
     """Whether it is shown the semantic vectors."""
+    bare: bool = False
+    """Whether its backbone stands alone, without guidance and gate."""
     losses: Mapping[str, float] = field(default_factory=dict)
     """Weights of terms beside L1."""
 
@@ -113,10 +115,22 @@ class Bench:
             return {name: float(psnr(restore(b.damaged, b.told), b.clean).mean()) for name, b in self.panel.items()}
 
 
+class Bare(nn.Module):
+    """A backbone that hears nothing of what is told."""
+
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, image: Tensor, signals: Signals) -> Tensor:
+        restored: Tensor = self.backbone(image)
+        return restored
+
+
 def main() -> None:
     """Train every variant with every seed; write the rows after each of them, and a table in the end."""
     torch.set_num_threads(1)
-    wish = options()
+    wish = options(__doc__).parse_args()
     bench = prepare(wish)
     rows = [Row("input", 0, 0, bench.judge(lambda damaged, _: damaged))]
     for seed in range(wish.seeds):
@@ -131,16 +145,16 @@ def main() -> None:
     print(table(rows))
 
 
-def options() -> argparse.Namespace:
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def options(description: str | None) -> argparse.ArgumentParser:
+    """Return the reader of the command line."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="folder with clean pictures")
     parser.add_argument("-o", "--output", type=Path, required=True, help="JSON file for the rows")
     parser.add_argument("--seconds", type=float, default=100, help="time on the processor for each training")
     parser.add_argument("--steps", type=int, default=10**9, help="most steps of each training, for a quick look")
     parser.add_argument("--half-steps", type=int, default=300, help="steps of the two rivals of the perceptual loss")
     parser.add_argument("--seeds", type=int, default=2)
-    return parser.parse_args()
+    return parser
 
 
 def prepare(wish: argparse.Namespace) -> Bench:
@@ -176,6 +190,8 @@ def train_restorer(bench: Bench, name: str, variant: Variant, seed: int) -> tupl
     torch.manual_seed(seed)
     system = System(setting.config.model)
     system.perceiver.load_state_dict(load_system(find("compact"))[0].perceiver.state_dict())
+    if variant.bare:
+        system.restorer = Bare(system.restorer.backbone)
     stage = RestorerStage(setting, system, bench.halves)
     system, steps = bench.train(stage, setting.config.restorer, variant.told)
 

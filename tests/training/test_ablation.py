@@ -12,23 +12,37 @@ import torch
 from PIL import Image
 
 from perceive_ir import TYPES
-from perceive_ir.networks import System
+from perceive_ir.networks import NAFNet, System
 from perceive_ir_training.config import LossConfig
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.data import is_held_back
 from perceive_ir_training.stages import RestorerStage
+from tests.conftest import TINY_SIZES
 
 
 @pytest.fixture
 def ablation(monkeypatch) -> ModuleType:
     """The script, on small pictures."""
-    place = Path(__file__).parents[2] / "scripts" / "ablation.py"
-    spec = importlib.util.spec_from_file_location("ablation", place)
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "ablation", module)
-    spec.loader.exec_module(module)
+    module = load_script("ablation", monkeypatch)
     for name, value in {"EACH": 1, "SIDE": 32, "WIDTHS": (4, 4, 4, 4)}.items():
         monkeypatch.setattr(module, name, value)
+    return module
+
+
+@pytest.fixture
+def comparison(ablation, monkeypatch) -> ModuleType:
+    """The script that compares backbones, with a tiny one."""
+    module = load_script("compare_backbones", monkeypatch)
+    monkeypatch.setattr(module, "FAMILIES", {"nafnet": TINY_SIZES["nafnet"]})
+    return module
+
+
+def load_script(name: str, monkeypatch) -> ModuleType:
+    place = Path(__file__).parents[2] / "scripts" / f"{name}.py"
+    spec = importlib.util.spec_from_file_location(name, place)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+    spec.loader.exec_module(module)
     return module
 
 
@@ -64,7 +78,7 @@ def test_the_ablation_runs_and_writes_a_row_for_each_idea(ablation, arguments, c
 
 
 def test_every_restorer_starts_alike_and_sees_the_same_pictures_in_the_same_order(ablation, arguments):
-    bench = ablation.prepare(ablation.options())
+    bench = ablation.prepare(ablation.options(None).parse_args())
     stages = []
     for unguided in (0.0, 1.0):
         setting = bench.setting(3, LossConfig(), unguided)
@@ -77,3 +91,24 @@ def test_every_restorer_starts_alike_and_sees_the_same_pictures_in_the_same_orde
         assert torch.equal(guided.target, plain.target)
     one, two = (stage.system.state_dict() for stage in stages)
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_the_comparison_runs_and_writes_a_row_for_each_family_plain_and_guided(comparison, arguments, capsys):
+    comparison.main()
+    rows = json.loads(arguments.read_text(encoding="utf-8"))
+    families, ways = zip(*(row["name"].split(": ") for row in rows[1:]), strict=True)
+    assert [*ways] == [*comparison.WAYS]
+    assert [name.split(" ")[0] for name in families] == ["nafnet"] * 3
+    assert [row["steps"] for row in rows] == [0, 2, 2, 2]
+    assert [row["psnr"]["clean"] == 100 for row in rows] == [True, False, True, True]
+    assert len(capsys.readouterr().out.splitlines()) == 2 + len(rows)
+
+
+def test_a_plain_backbone_of_the_comparison_has_nothing_but_its_backbone(comparison, ablation, arguments):
+    bench = comparison.of_family(ablation.prepare(ablation.options(None).parse_args()), "nafnet")
+    plain, guided = (
+        ablation.train_restorer(bench, "x", way, 0)[0].restorer for way in list(comparison.WAYS.values())[:2]
+    )
+    assert {name.split(".")[0] for name in plain.state_dict()} == {"backbone"}
+    assert {name.split(".")[0] for name in guided.state_dict()} == {"backbone", "guidance"}
+    assert isinstance(plain.backbone, NAFNet)

@@ -84,7 +84,8 @@ class NAFBlock(Block):
         """(B, C, H, W) -> (B, C, H, W)."""
         mixed = simple_gate(self.neighbours(self.spread(self.norm1(x))))
         x = x + self.beta[:, None, None] * self.project(self.attention(mixed))
-        return x + self.gamma[:, None, None] * self.leave(simple_gate(self.enter(self.norm2(x))))
+        out: Tensor = x + self.gamma[:, None, None] * self.leave(simple_gate(self.enter(self.norm2(x))))
+        return out
 
 
 def blocks(width: int, count: int) -> nn.Sequential:
