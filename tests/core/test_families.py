@@ -1,5 +1,7 @@
 """Every family of backbones runs, learns, is saved and restores in tiles; and is built as it was published."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -189,6 +191,30 @@ def test_the_full_model_has_28_million_parameters_and_34_with_the_extra_attentio
 
 
 # ---- formulas
+
+
+def published_name(name: str) -> str:
+    """Return what the authors of NAFNet call a parameter; they count the decoder from its deepest level."""
+    words = {
+        "norm1.norm": "norm1", "norm2.norm": "norm2", "spread": "conv1", "neighbours": "conv2", "project": "conv3",
+        "attention.mix": "sca.1", "middle": "middle_blks", "encoder": "encoders", "down": "downs",
+    }  # fmt: skip
+    inside = {"enter": "conv4", "leave": "conv5"} if name.count(".") > 1 else {"enter": "intro", "leave": "ending"}
+    for ours, theirs in (words | inside).items():
+        name = re.sub(rf"(^|\.){ours}\.", rf"\1{theirs}.", name)
+    return re.sub(r"^(up|decoder)\.(\d)", lambda m: f"{m[1]}s.{1 - int(m[2])}", name)
+
+
+def test_nafnet_computes_what_that_of_its_authors_does():
+    published = pytest.importorskip("spandrel.architectures.NAFNet").NAFNet
+    ours = NAFNet(NAFNetConfig(4, (1, 2), 1, (2, 1)))
+    theirs = published(width=4, enc_blk_nums=[1, 2], middle_blk_num=1, dec_blk_nums=[1, 2])
+    for parameter in ours.parameters():
+        nn.init.normal_(parameter, std=0.3)
+    wanted = theirs.state_dict()
+    found = {published_name(name): tensor for name, tensor in ours.state_dict().items()}
+    theirs.load_state_dict({name: tensor.reshape(wanted[name].shape) for name, tensor in found.items()})
+    torch.testing.assert_close(ours(picture()), theirs(picture()), rtol=1e-3, atol=1e-3)
 
 
 def test_a_fresh_nafnet_block_returns_its_input():

@@ -146,16 +146,16 @@ class Guidance(nn.Module):
         return {int(name): pgm(z, of_level(semantics, int(name))) for name, pgm in self.levels.items()}
 
 
-def of_level(vectors: Sequence[T], level: int) -> T:
-    """Return what belongs to a level; levels deeper than there are vectors share the deepest."""
-    return vectors[min(level, len(vectors)) - 1]
-
-
 def fit(parameters: Tensor, features: Tensor) -> Tensor:
     """Resize a map of affine parameters to the features; a vector stays as it is."""
     if parameters.shape[-2:] in ((1, 1), features.shape[-2:]):
         return parameters
     return F.interpolate(parameters, size=features.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def of_level(vectors: Sequence[T], level: int) -> T:
+    """Return what belongs to a level; levels deeper than there are vectors share the deepest."""
+    return vectors[min(level, len(vectors)) - 1]
 
 
 class PGCA(nn.Module):
