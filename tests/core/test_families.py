@@ -171,7 +171,7 @@ def test_restormer_differs_from_the_published_one_by_the_width_of_its_first_leve
     assert millions(ours) == pytest.approx(25.45, abs=0.01)
     wide = 8 * millions(build(lambda: TransformerBlock(96, 1, 2.66))) + 2 * millions(ours.leave)
     narrow = sum(map(millions, (ours.decoder[0], ours.refine, ours.merge[0], ours.leave)))
-    assert millions(ours) - narrow + wide == pytest.approx(26.13, abs=0.03)
+    assert millions(ours) - narrow + wide == pytest.approx(26.14, abs=0.01)  # PGCA normalises twice, 0.01 million
 
 
 def test_promptir_is_a_little_larger_than_the_published_one():
