@@ -2,9 +2,12 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from perceive_ir_training.ranks import World
 
 
 def train(
@@ -26,6 +29,7 @@ def train(
     """Train a model, or some stage of it; or go on with a training that was stopped."""
     from perceive_ir_training import loop
     from perceive_ir_training.config import load_config
+    from perceive_ir_training.ranks import meet
 
     if resume is not None:
         if config or stage != "all" or init_from or run or minutes != float("inf"):
@@ -35,8 +39,10 @@ def train(
         if config is None or data is None:
             raise ValueError("expected CONFIG and --data DIR, or --resume RUN; a shipped CONFIG is compact.toml")
         settings = load_config(config)
-        folder = run or next_folder(Path("runs"), settings.name)
-        sys.stdout.write(f"{folder}\n")
+        world, _ = meet(device or "cpu")
+        folder = run or next_folder(Path("runs"), settings.name, world)
+        if world.is_first:
+            sys.stdout.write(f"{folder}\n")
         progress = loop.train(
             settings, stage, data=data, run=folder, minutes=minutes, init_from=init_from, device=device or "cpu",
             save_every=min(5.0, max(0.25, minutes / 20)),
@@ -47,12 +53,12 @@ def train(
         sys.stdout.flush()
 
 
-def next_folder(base: Path, name: str) -> Path:
-    """Return the first of ``base/NAME-1``, ``base/NAME-2`` ... that is not there."""
+def next_folder(base: Path, name: str, world: "World") -> Path:
+    """Return the first of ``base/NAME-1``, ``base/NAME-2`` ... that is not there, the same for all processes."""
     number = 1
     while (base / f"{name}-{number}").exists():
         number += 1
-    return base / f"{name}-{number}"
+    return base / f"{name}-{world.from_first(number):.0f}"
 
 
 def export(

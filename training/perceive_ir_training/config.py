@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -246,6 +246,19 @@ class TrainConfig:
             raise ValueError(f"expected a stage out of {', '.join((*STAGES, ALL))}, got {name!r}")
         chosen: StageConfig = getattr(self, name)
         return chosen
+
+
+def refuse_uneven(config: TrainConfig, stages: Sequence[str], processes: int) -> None:
+    """Refuse batches that several processes cannot share alike; the pairs of the perceiver's crops stay together."""
+    for name in stages:
+        batch = config.stage(name).batch
+        parts = (batch * 2 // 5, batch // 5) if name == "perceiver" else (batch,)
+        if any(part % processes for part in parts):
+            least = processes * (SMALLEST_PERCEIVER_BATCH if name == "perceiver" else 1)
+            raise ValueError(
+                f"expected a batch in {name} that {processes} processes can share alike, got {batch}; "
+                f"give a multiple of {least}"
+            )
 
 
 def load_config(path: str | Path) -> TrainConfig:

@@ -15,17 +15,17 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from perceive_ir._device import choose_device
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import Card, load_system, save_system, write_atomically
 from perceive_ir.networks import System
 from perceive_ir_training.checkpoint import Learner, Position, averaged, read_checkpoint, restore, save_checkpoint
-from perceive_ir_training.config import ALL, STAGES, StageConfig, TrainConfig, parse, to_dict
+from perceive_ir_training.config import ALL, STAGES, StageConfig, TrainConfig, parse, refuse_uneven, to_dict
 from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves, split, triplets
 from perceive_ir_training.curves import draw_curves, read_log
 from perceive_ir_training.data import Pictures, load_pictures
 from perceive_ir_training.gate import Gate, Triplet, measure_gate
 from perceive_ir_training.language import TextConfig, TextTower, load_text_tower, save_text_tower
+from perceive_ir_training.ranks import meet
 from perceive_ir_training.sources import has_pictures, load_sources
 from perceive_ir_training.stages import PerceiverStage, PromptsStage, RestorerStage, Setting, Stage
 from perceive_ir_training.validation import (
@@ -89,6 +89,8 @@ def train(
 ) -> Iterator[Progress]:
     """Train; yields progress and leaves ``RUN/weights.safetensors`` (averaged weights) behind.
 
+    Where torchrun has started several processes, all of them call this; the first yields and writes for all.
+
     Parameters
     ----------
     config
@@ -105,14 +107,14 @@ def train(
     init_from
         Weights to start from, with a new optimiser; the text tower is looked for beside them.
     device
-        Where to compute.
+        Where to compute; with several processes ``cuda`` is a GPU for each.
     log_every, save_every
         Steps between log lines; minutes between checkpoints, with each of which comes a line.
     """
     stages = STAGES if stage == ALL else (stage,)
     for name in stages:
         config.stage(name)
-    choose_device(device)
+    meet(device)
     run = Path(run)
     if (run / CHECKPOINT).exists():
         raise ValueError(f"{run} already holds a training; go on with --resume {run}, or give another --run")
@@ -125,7 +127,8 @@ def resume(run: str | Path, *, data: str | Path | None = None, device: str | Non
     run = Path(run)
     plan = read_plan(run / PLAN)
     plan = replace(plan, data=str(data or plan.data), device=device or plan.device)
-    for torn in run.glob(".*.partial"):  # a kill while it was written
+    world, _ = meet(plan.device)
+    for torn in run.glob(".*.partial") if world.is_first else ():  # a kill while it was written
         torn.unlink()
     if (run / CHECKPOINT).is_file():
         yield from follow(plan, run, *read_checkpoint(run / CHECKPOINT))
@@ -138,10 +141,12 @@ def follow(
 ) -> Iterator[Progress]:
     """Run the stages of a plan, from a position on."""
     config = plan.config
-    setting = Setting(config, load_sources(plan.data, config.mix, config.seed), choose_device(plan.device))
+    world, device = meet(plan.device)
+    refuse_uneven(config, plan.stages, world.size)
+    setting = Setting(config, load_sources(plan.data, config.mix, config.seed), device, world)
     kept = held_back(plan.data)
     system, text = start(plan, run, plan.stages[0], fresh=position is None)
-    if position is None:
+    if position is None and world.is_first:
         write_atomically(run / PLAN, as_json(plan).encode())
         (run / LOG).unlink(missing_ok=True)
     left = plan.stages if position is None else plan.stages[plan.stages.index(position.stage) :]
@@ -160,7 +165,7 @@ def run_stage(
 ) -> Iterator[Progress]:  # fmt: skip
     """Train one stage to its end."""
     config, settings = plan.config, plan.config.stage(name)
-    minutes, began = plan.minutes_of(name), time.monotonic()
+    minutes, began, world = plan.minutes_of(name), time.monotonic(), setting.world
     stage = make_stage(name, plan, run, setting, system, text, minutes)
     learner = make_learner(stage, settings)
     done_before, spent_before = 0, 0.0
@@ -168,13 +173,14 @@ def run_stage(
         restore(learner, resumed[0], run / CHECKPOINT)
         stage.recall(learner.extra)
         done_before, spent_before = resumed[1].step, resumed[1].minutes
-    forget_log(run / LOG, name, done_before)
+    if world.is_first:
+        forget_log(run / LOG, name, done_before)
     panel = make_panel(kept)
     batches = Batches(stage, settings, ahead=setting.device.type != "cpu")
 
     saved, told, sums, waited, computed = spent_before, done_before, dict[str, float](), 0.0, 0.0
     for step in range(done_before + 1, settings.steps + 1):
-        spent = spent_before + (time.monotonic() - began) / 60
+        spent = world.from_first(spent_before + (time.monotonic() - began) / 60)
         done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
         before = time.monotonic()
         batch = batches.take(step, done)
@@ -187,15 +193,18 @@ def run_stage(
         last = step == settings.steps or spent >= minutes
         due = last or spent - saved >= plan.save_every
         if due or step % plan.log_every == 0:
-            means = {k: v / (step - told) for k, v in sums.items()}
+            means = world.mean({k: v / (step - told) for k, v in sums.items()})
             progress = Progress(step, spent, rate, means, waited / max(computed, 1e-9), name)
-            write_log(run / LOG, progress)
             told, sums = step, {}
-            if due:
+            if world.is_first:
+                write_log(run / LOG, progress)
+            if due and world.is_first:
                 learner.extra = stage.remember()
                 keep(run, stage, learner, Position(name, step, spent, last), config, panel, kept, setting)
-                saved = spent_before + (time.monotonic() - began) / 60  # to save takes time too
-            yield progress
+            if due:  # to save takes time too
+                saved = world.from_first(spent_before + (time.monotonic() - began) / 60)
+            if world.is_first:
+                yield progress
         if last:
             return
 
@@ -209,6 +218,7 @@ def learn(stage: Stage, learner: Learner, batch: Any, step: int, rate: float) ->
         terms = stage.terms(batch)
     learner.optimiser.zero_grad()
     torch.stack(list(terms.losses.values())).sum().backward()
+    stage.setting.world.average(trained(learner.modules))
     norm = nn.utils.clip_grad_norm_(trained(learner.modules), learner.settings.clip)
     if torch.isfinite(norm):
         learner.optimiser.step()
@@ -282,9 +292,13 @@ def make_stage(
         if text is None:
             beside = plan.init_from or run / WEIGHTS
             raise WeightsError(f"no {TEXT} beside {beside}; train the stage perceiver with losses.language")
+        if not setting.world.is_first:
+            setting.world.from_first(0)  # it makes them
         halves = cached_halves(
             run / HALVES, setting.sources.pictures, half_config(config), minutes=minutes / 4, device=device
         )
+        if setting.world.is_first:
+            setting.world.from_first(0)
         return PromptsStage(setting, system, text.to(device), halves)
     return RestorerStage(setting, system, find_halves(plan, run, device))
 

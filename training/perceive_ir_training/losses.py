@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,13 +27,16 @@ def tiers_of(severities: Tensor) -> Tensor:
     return (worst < LOW_FROM).long() + (worst < MEDIUM_FROM).long()
 
 
-def balanced_l1(restored: Tensor, target: Tensor, damaged: Tensor) -> Tensor:
+def balanced_l1(
+    restored: Tensor, target: Tensor, damaged: Tensor, gather: Callable[[Tensor], Tensor] = lambda rows: rows
+) -> Tensor:
     """L1 over a batch (B, 3, H, W) in which much damaged pictures do not drown the others.
 
-    Each picture weighs ``1 / sqrt(mean |damaged - target| + 0.02)``; the weights of a batch sum to 1.
+    Each picture weighs ``1 / sqrt(mean |damaged - target| + 0.02)``; the weights of a batch sum to 1. ``gather`` joins
+    the rows of a batch that is spread over processes.
     """
-    errors = (restored - target).abs().mean(dim=(1, 2, 3))
-    weights = ((damaged - target).abs().mean(dim=(1, 2, 3)) + 0.02).rsqrt()
+    errors = gather((restored - target).abs().mean(dim=(1, 2, 3)))
+    weights = gather(((damaged - target).abs().mean(dim=(1, 2, 3)) + 0.02).rsqrt())
     return (weights * errors).sum() / weights.sum()
 
 

@@ -41,6 +41,11 @@ class Pair:
         self.check_sizes(damaged.shape, target.shape)
         return np.concatenate([damaged, target], axis=2)
 
+    def blank(self) -> NDArray[np.uint8]:
+        """Return black pixels of the same shape (H, W, 6), without reading the pictures."""
+        height, width = shape_of(self.target) if self.held is None else self.held.shape[:2]
+        return np.broadcast_to(np.uint8(0), (height, width, 6))
+
     def check_sizes(self, damaged: tuple[int, ...], target: tuple[int, ...]) -> None:
         """Refuse a pair of different shapes (H, W, ...)."""
         if damaged != target:
@@ -71,10 +76,13 @@ class Pairs:
         sizes = (6 * math.prod(shape_of(pair.target)) for pair in self.pairs)
         return all(used <= room for used in accumulate(sizes))
 
-    def draw(self, count: int, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Draw damaged crops and their targets, (B, 3, S, S) in [0, 1]; both of a pair are cut and turned alike."""
-        chosen = random.integers(len(self.pairs), size=count)
-        squares = np.stack([crop(self.pairs[n].read(), size, random) for n in chosen])
+    def draw(self, count: int, size: int, random: np.random.Generator, *, blank: bool = False) -> tuple[Tensor, Tensor]:
+        """Draw damaged crops and their targets, (B, 3, S, S) in [0, 1]; both of a pair are cut and turned alike.
+
+        ``blank`` takes the same random numbers, but gives black ones and reads no picture.
+        """
+        chosen = [self.pairs[n] for n in random.integers(len(self.pairs), size=count)]
+        squares = np.stack([crop(pair.blank() if blank else pair.read(), size, random) for pair in chosen])
         both = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(255)
         damaged, target = (half.contiguous(memory_format=torch.channels_last) for half in both.split(3, dim=1))
         return damaged, target

@@ -54,10 +54,16 @@ class Sources:
             self._pool[slot] = (version, draw_pictures(1, SIDE, random)[0])
         return self._pool[slot][1]
 
-    def draw_pairs(self, count: int, size: int, random: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
-        """Draw damaged crops, their targets, and which type each shows (B, T)."""
+    def draw_pairs(
+        self, count: int, size: int, random: np.random.Generator, rows: range | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw damaged crops, their targets, and which type each shows (B, T).
+
+        Where only some ``rows`` are wanted, the others are black, and are not read from disk.
+        """
         chosen = random.choice(len(self.pairs), count, p=np.array(self.odds) / sum(self.odds))
-        drawn = [self.pairs[n].draw(1, size, random) for n in chosen]
+        blank = [rows is not None and row not in rows for row in range(count)]
+        drawn = [self.pairs[n].draw(1, size, random, blank=b) for n, b in zip(chosen, blank, strict=True)]
         shown = torch.tensor([[float(t == self.pairs[n].type) for t in TYPES] for n in chosen])
         damaged, target = (torch.cat([both[side] for both in drawn]) for side in (0, 1))
         return damaged, target, shown

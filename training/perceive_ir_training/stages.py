@@ -1,13 +1,14 @@
 """What each stage of a training learns, on what, and towards what.
 
 A stage is asked for the batch of a step, and for the terms of the loss on it. The batch of a step depends on the seed
-and the number of the step alone, so that a training can be resumed exactly.
+and the number of the step alone, so that a training can be resumed exactly. Several processes draw the same batch, and
+each keeps its share of the rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from perceive_ir._device import choose_precision
 from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.networks import Signals, System, recompute_blocks
+from perceive_ir.networks import Reading, Signals, System, recompute_blocks
 from perceive_ir_training.captions import captions_of, describe_same
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
@@ -35,6 +36,7 @@ from perceive_ir_training.perceptual import (
     rivals_of,
 )
 from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
+from perceive_ir_training.ranks import ALONE, World, share_statistics
 from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities, of_one_type
 from perceive_ir_training.sources import Sources
 
@@ -61,7 +63,7 @@ class Stage(Protocol):
     """All networks that the stage knows; what it trains has parameters that need a gradient."""
 
     def batch(self, step: int, size: int) -> Any:
-        """Make what a step needs; from the seed and the number of the step alone."""
+        """Make what a step needs, or this process' share of it; from the seed and the number of the step alone."""
 
     def terms(self, batch: Any) -> Terms:
         """Compute the terms of the loss."""
@@ -86,6 +88,7 @@ class Setting:
     config: TrainConfig
     sources: Sources
     device: torch.device
+    world: World = ALONE
 
     def random(self, stage: int, step: int) -> np.random.Generator:
         """Return the random numbers of a step."""
@@ -108,6 +111,16 @@ class PerceiverBatch:
     severities: Tensor
     thumbnails: Tensor
     captions: list[str]
+    """Of the crops."""
+
+    def share(self, world: World) -> PerceiverBatch:
+        """Return the rows of one process: a part of the crops, in whole pairs, and a part of the thumbnails."""
+        if world.size == 1:
+            return self
+        crops, rows = int((~self.thumbnails).sum()), torch.arange(len(self.images), device=self.images.device)
+        own = torch.cat([part[world.share(len(part))] for part in (rows[:crops], rows[crops:])])
+        captions = self.captions[world.share(crops)]
+        return PerceiverBatch(self.images[own], self.severities[own], self.thumbnails[own], captions)
 
 
 class Forgetful:
@@ -134,6 +147,7 @@ class PerceiverStage(Forgetful):
         self.setting, self.system, self.text = setting, system, text
         system.requires_grad_(False).eval()
         system.perceiver.train(not setting.config.perceiver.settled).requires_grad_(True)
+        share_statistics(system.perceiver, setting.world)
         self.modules = nn.ModuleDict({"system": system})
         if text is not None:
             self.modules["text"] = text.train().requires_grad_(True)
@@ -146,18 +160,28 @@ class PerceiverStage(Forgetful):
             pictures, setting.sources.thumbnails, config, random, size, setting.device
         )
         texts = captions_of(severities[~thumbnails], random) if self.text else []
-        return PerceiverBatch(images, severities, thumbnails, texts)
+        return PerceiverBatch(images, severities, thumbnails, texts).share(setting.world)
 
     def terms(self, batch: PerceiverBatch) -> Terms:
-        weights, perceiver = self.setting.config.losses, self.system.perceiver
-        reading = perceiver(batch.images)
-        losses = perceiver_loss(reading, batch.severities, batch.thumbnails)
+        weights, perceiver, world = self.setting.config.losses, self.system.perceiver, self.setting.world
+        reading = gather_readings(perceiver(batch.images), world)
+        with torch.no_grad():
+            severities, crops = world.gather(batch.severities), ~world.gather(batch.thumbnails)
+        losses = perceiver_loss(reading, severities, ~crops)
         if self.text:
-            crops = ~batch.thumbnails
-            said = self.text.encode_text(self.text.tokenise(batch.captions))
-            same = describe_same(batch.severities[crops])
+            said = world.gather(self.text.encode_text(self.text.tokenise(batch.captions)))
+            same = describe_same(severities[crops])
             losses["language"] = clip_loss(reading.embedding[crops], said, perceiver.logit_scale.exp(), same)
         return Terms(weigh(losses, weights))
+
+
+def gather_readings(reading: Reading, world: World) -> Reading:
+    """Join what all processes read off their rows, at once."""
+    if world.size == 1:
+        return reading
+    parts: list[Tensor] = [getattr(reading, f.name) for f in fields(Reading)]
+    joint = world.gather(torch.cat([part.float() for part in parts], dim=1))
+    return Reading(*joint.split([part.shape[1] for part in parts], dim=1))
 
 
 def perceiver_pictures(
@@ -217,7 +241,8 @@ class PromptsStage(Forgetful):
         drawn = triplets(
             self.halves, self.folds[step % 2], config.prompts.batch, size, random, microscopy=config.mix.microscopy
         )
-        images, tiers = stack_qualities(drawn.low, drawn.medium, drawn.high)
+        own = self.setting.world.share(config.prompts.batch)
+        images, tiers = stack_qualities(drawn.low[own], drawn.medium[own], drawn.high[own])
         return images.to(self.setting.device), tiers.to(self.setting.device)
 
     def terms(self, batch: tuple[Tensor, Tensor]) -> Terms:
@@ -286,22 +311,22 @@ class RestorerStage(Forgetful):
 
     def batch(self, step: int, size: int) -> RestorerBatch:
         config, random = self.setting.config, self.setting.random(2, step)
-        own = choose_group(config, random)
-        paired = int((random.random(config.restorer.batch) < config.mix.paired).sum()) if config.mix.paired else 0
+        own, count = choose_group(config, random), config.restorer.batch
+        paired = int((random.random(count) < config.mix.paired).sum()) if config.mix.paired else 0
         semantics = config.model.semantics and random.random() >= config.mix.unguided
-        parts = []
-        if paired < config.restorer.batch:
+        made, rows, parts = count - paired, self.setting.world.share(count), []
+        if made:
             drawn = draw_batch(
-                self.setting.sources.at(step), config.restorer.batch - paired, size, config.mix, random,
+                self.setting.sources.at(step), made, size, config.mix, random,
                 own=own, read=self.read, device=self.setting.device,
             )  # fmt: skip
             parts.append((drawn.damaged, drawn.target, drawn.told, drawn.true))
         if paired:
-            damaged, target, shown = (
-                t.to(self.setting.device) for t in self.setting.sources.draw_pairs(paired, size, random)
-            )
+            mine = range(rows.start - made, rows.stop - made)
+            pairs = self.setting.sources.draw_pairs(paired, size, random, mine)
+            damaged, target, shown = (t.to(self.setting.device) for t in pairs)
             parts.append((damaged, target, self.read(damaged).clamp_min(LEAST_TOLD) * shown, shown))
-        damaged, target, told, true = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        damaged, target, told, true = (torch.cat(tensors)[rows] for tensors in zip(*parts, strict=True))
         return RestorerBatch(damaged, target, told, true.argmax(dim=1), semantics)
 
     @torch.no_grad()
@@ -322,7 +347,7 @@ class RestorerStage(Forgetful):
             with torch.no_grad():
                 semantics = perceiver.semantics(batch.damaged)
         restored = self.system.restorer(batch.damaged, Signals(batch.told, semantics)).float()
-        losses = {"l1": balanced_l1(restored, batch.target, batch.damaged)}
+        losses = {"l1": balanced_l1(restored, batch.target, batch.damaged, self.setting.world.gather)}
         notes = {}
         if weights.clip:
             tiers = F.normalize(perceiver.tiers, dim=-1)
