@@ -471,10 +471,10 @@ def test_a_file_that_does_not_fit_is_refused_in_one_line_and_nothing_is_changed(
 # ---- through the engine
 
 
-def test_the_memory_of_our_own_networks_is_guessed_within_a_factor_of_three():
+def test_the_memory_of_our_own_networks_is_guessed_and_rather_too_high():
     for own in (Compact(), Restormer(RestormerConfig((16, 32), (1, 1), (1, 2), refinement=1))):
         guessed = pir.attach(own).bytes_per_pixel
-        assert 1 / 3 < guessed / own.bytes_per_pixel < 3
+        assert 0.9 < guessed / own.bytes_per_pixel < 6
 
 
 def reaching(net: nn.Module) -> pir.Attached:
