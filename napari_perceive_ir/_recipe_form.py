@@ -12,6 +12,7 @@ from superqt.utils import signals_blocked
 
 from napari_perceive_ir._compute import ComputePart
 from napari_perceive_ir._forms import add_row, bare_form, show_row
+from napari_perceive_ir._model_choice import ModelChoice
 from napari_perceive_ir._words import AUTOMATIC, HANDLING_TITLES, TASK_TITLES, choices_of, help_of, limits_of
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
@@ -51,7 +52,7 @@ class RecipeForm(QWidget):
         self.strength = slider("strength", start.strength)
         sparing = make_recipe(handling=BY_REGION).tier_strength
         self.tiers = {tier: slider("tier_strength", value) for tier, value in sparing.items()}
-        self.compute = ComputePart()
+        self.model, self.compute = ModelChoice(), ComputePart()
 
     def recipe(self) -> Recipe:
         """Return the recipe that is chosen."""
@@ -61,6 +62,7 @@ class RecipeForm(QWidget):
     def shared_fields(self) -> dict[str, Any]:
         """Return the fields of the recipe that hold whoever says what is to be done."""
         fields: dict[str, Any] = {"handling": self.handling.value, "strength": round(self.strength.value(), 2)}
+        fields["model"] = self.model.currentText()
         if self.handling.value == BY_REGION:
             fields["tier_strength"] = {tier: round(made.value(), 2) for tier, made in self.tiers.items()}
         return fields | self.compute.fields()
@@ -74,6 +76,7 @@ class RecipeForm(QWidget):
         if recipe.severity != AUTOMATIC:
             self.severity.setValue(recipe.severity)
         self.strength.setValue(recipe.strength)
+        self.model.choose(recipe.model)
         self.compute.show_recipe(recipe)
         if recipe.handling == BY_REGION:
             for tier, strength in recipe.tier_strength.items():
@@ -102,6 +105,7 @@ class RecipeForm(QWidget):
         for tier, made in self.tiers.items():
             add_row(self._form, f"   in {tier}", made)
             made.setAccessibleName(f"Strength in {tier}")
+        add_row(self._form, "Mod&el", self.model)
         self._form.addRow(self.compute)
         self._follow()
 
@@ -110,12 +114,13 @@ class RecipeForm(QWidget):
         self.severity.valueChanged.connect(self._take_over)
         self.handling.changed.connect(self._follow_handling)
         self.task.changed.connect(lambda _: self.show_seen(None))
-        for chosen in (self.task.changed, self.automatic.changed, self.handling.changed, self.compute.changed):
+        model = self.model.currentTextChanged
+        for chosen in (self.task.changed, self.automatic.changed, self.handling.changed, model, self.compute.changed):
             chosen.connect(lambda *_: self.changed.emit())
         for moved in (self.severity, self.strength, *self.tiers.values()):
             moved.valueChanged.connect(lambda _: self.changed.emit())
         device = self.compute.device.currentTextChanged
-        for costly in (self.task.changed, self.handling.changed, device, self.compute.changed):
+        for costly in (self.task.changed, self.handling.changed, model, device, self.compute.changed):
             costly.connect(lambda *_: self.cost_changed.emit())
         self._follow_automatic()
         self._follow_handling()

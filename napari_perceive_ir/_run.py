@@ -211,11 +211,9 @@ def about_lazy(chunks: Chunks, restorer: Restorer) -> dict[str, Any]:
     import numpy as np
 
     from perceive_ir import Result
-    from perceive_ir._decision import decide
-    from perceive_ir._engine import note_of
 
     recipe, seen = chunks.recipe, chunks.seen
-    return Result(np.empty(0), seen, recipe, restorer.card, note_of(recipe, seen, decide(recipe, seen))).to_dict()
+    return Result(np.empty(0), seen, recipe, restorer.card, restorer.decide(recipe, seen).note).to_dict()
 
 
 def tiles_of(restorer: Restorer, plan: RunPlan) -> int:

@@ -72,6 +72,16 @@ def find(model: str | os.PathLike[str]) -> Path:
     return download(entry)
 
 
+def place_for(name: str, *, force: bool = False) -> Path:
+    """Return where the weights of a new model are written; a name that is taken is refused."""
+    if not name or Path(name).name != name or name.startswith(".") or name.endswith(SUFFIX) or not name.isprintable():
+        raise ValueError(f"expected a name such as nafnet for a model, got {name!r}")
+    taken = available().get(name)
+    if name in CATALOGUE or (taken is not None and not force):
+        raise ValueError(f"there is a model {name!r} already; give another name" + (" or --force" if taken else ""))
+    return folders()[0] / f"{name}{SUFFIX}"
+
+
 def download(entry: Entry) -> Path:
     """Get the weights of a catalogue entry once, checked by SHA-256."""
     import pooch
@@ -100,9 +110,12 @@ def load(model: str | os.PathLike[str] = "compact", *, device: str = "auto", pre
         As in the recipe.
     """
     from perceive_ir._engine import Restorer
+    from perceive_ir._foreign import is_foreign, load_foreign
     from perceive_ir._weights import load_system
 
-    return Restorer(*load_system(find(model)), device=device, precision=precision)
+    path = find(model)
+    system, card = load_foreign(path) if is_foreign(path) else load_system(path)
+    return Restorer(system, card, device=device, precision=precision)
 
 
 @lru_cache(maxsize=4)

@@ -28,6 +28,7 @@ from perceive_ir._device import (
 )
 from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
 from perceive_ir._labels import check_labels
+from perceive_ir._opinion import in_its_way, precision_for
 from perceive_ir._output import Job, Output, grouped, parts
 from perceive_ir._part import Box, Whole, check_region
 from perceive_ir._perception import Perception, Quality, Subject, grade, mirror, perceive
@@ -46,7 +47,7 @@ from perceive_ir.images import (
     parse_layout,
     to_network,
 )
-from perceive_ir.networks import Signals, System
+from perceive_ir.networks import ForeignNet, Signals, System
 
 BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
@@ -74,9 +75,11 @@ class Restorer:
     def __init__(self, system: System, card: Card, *, device: str = "auto", precision: str = "auto") -> None:
         self.card = card
         self.device = choose_device(device)
-        self.precision = choose_precision(precision, self.device)
         self.system = system.to(self.device).eval().requires_grad_(False)
-        self.system.to(memory_format=torch.channels_last)
+        foreign = isinstance(system.restorer, ForeignNet)
+        self.precision = choose_precision(precision_for(system.restorer, precision), self.device)
+        # A network of others may count on the usual order of values in memory.
+        (system.perceiver if foreign else system).to(memory_format=torch.channels_last)
 
     def compile(self) -> None:
         """Compile the restorer with ``torch.compile``; pays for many tiles of one size, costs a minute at the first."""
@@ -200,15 +203,14 @@ class Restorer:
         if box is not None:
             yield from Whole(self, array, layout, recipe, seen, labels).steps(box, maps, keep_residual)
             return
-        decided = decision.decide(recipe, seen)
+        decided = self.decide(recipe, seen)
         if recipe.handling == "image" and decided.unchanged:
             yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
             return
-        note = note_of(recipe, seen, decided)
         job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile), ""
         while True:
             try:
-                yield from self.run(Output(job, keep_residual, maps), "; ".join(filter(None, [note, short])))
+                yield from self.run(Output(job, keep_residual, maps), "; ".join(filter(None, [decided.note, short])))
                 return
             except torch.OutOfMemoryError:
                 pass  # what the tiles held is free only when the error is
@@ -228,11 +230,11 @@ class Restorer:
         notes = {}
         planes = sum(subject.layout.plane_count for subject in subjects)
         for number, (subject, one) in enumerate(zip(subjects, seen, strict=True)):
-            decided = decision.decide(recipe, one)
+            decided = self.decide(recipe, one)
             if recipe.handling == "image" and decided.unchanged:
                 yield number, untouched(subject.array, subject.layout, recipe, one, decided.note, self.card)
                 continue
-            notes[number] = note_of(recipe, one, decided)
+            notes[number] = decided.note
             job = self.plan(subject.array, subject.layout, recipe, one, decided, None, recipe.tile, planes)
             alike.setdefault(job.plan.tile_shape, {})[number] = Output(job, keep_residual=False)
         for outputs in alike.values():
@@ -241,6 +243,12 @@ class Restorer:
             for _ in self.batches(list(outputs.values()), min(tiles, *(job.batch for job in jobs))):
                 for number in [n for n, output in waiting.items() if output.done == output.job.layout.plane_count]:
                     yield number, waiting.pop(number).result(self.card, notes[number])
+
+    def decide(self, recipe: Recipe, seen: Perception) -> decision.Decision:
+        """Decide what is done with a picture, and what is to be said of that."""
+        decided = decision.decide(recipe, seen)
+        counted = replace(decided, note=note_of(recipe, seen, decided))
+        return in_its_way(counted, recipe, self.system.restorer, self.card.name)
 
     def memory(self, recipe: Recipe) -> float:
         """Return the memory that the tiles of a batch may need here and now, in GiB."""

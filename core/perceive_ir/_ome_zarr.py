@@ -122,7 +122,8 @@ def finished(
         levels.append(Level(array, sides, partial(means, finer, array.shape, sides)))
     yield from filled(levels, log)
     tile = chunks.sides[axes.upper().index("Y")], chunks.sides[axes.upper().index("X")]
-    result = Result(arrays[0], chunks.seen, recipe, restorer.card, tile=tile)
+    note = restorer.decide(recipe, chunks.seen).note
+    result = Result(arrays[0], chunks.seen, recipe, restorer.card, note, tile)
     opened(copied.folder, "r+").attrs[KEYWORD] = result.to_dict()
     return result
 

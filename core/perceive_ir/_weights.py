@@ -9,17 +9,18 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
 from perceive_ir.networks import System, SystemConfig
 
 FORMAT = "perceive-ir-1"
+Networks = TypeVar("Networks", bound=nn.Module)
 OTHER = "get the weights that belong to this version"
 
 
@@ -133,14 +134,14 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise WeightsError(f"{path} is not a readable safetensors file ({error}); get it again") from error
 
 
-def fill(system: System, tensors: Mapping[str, Tensor], path: Path) -> System:
+def fill(networks: Networks, tensors: Mapping[str, Tensor], path: Path) -> Networks:
     """Put the tensors into the networks; every name and shape must fit."""
-    wanted = {n: t for n, t in system.state_dict().items() if not n.endswith("num_batches_tracked")}
+    wanted = {n: t for n, t in networks.state_dict().items() if not n.endswith("num_batches_tracked")}
     check_tensors(path, tensors, wanted, OTHER)
     state = {n: tensors[n].float() if tensors[n].is_floating_point() else tensors[n] for n in wanted}
-    counters = {n: torch.tensor(0) for n in system.state_dict() if n.endswith("num_batches_tracked")}
-    system.load_state_dict({**state, **counters}, assign=True)
-    return system.eval().requires_grad_(False)
+    counters = {n: torch.tensor(0) for n in networks.state_dict() if n.endswith("num_batches_tracked")}
+    networks.load_state_dict({**state, **counters}, assign=True)
+    return networks.eval().requires_grad_(False)
 
 
 def check_tensors(path: Path, tensors: Mapping[str, Tensor], wanted: Mapping[str, Tensor], remedy: str) -> None:

@@ -128,7 +128,7 @@ def weights_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("weights")
-    system = System(SystemConfig(sizes=SIZES, tower=TOWER))
+    system = System(SystemConfig(sizes=SIZES, tower=TOWER, semantics=False))  # as the shipped one
     save_system(folder / "compact.safetensors", system, Card("compact", "test"))
     load_system(folder / "compact.safetensors")  # a test of its own says what loading may import beside OpenGL
     return folder

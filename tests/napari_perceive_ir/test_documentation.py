@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import zarr
 from napari.components import ViewerModel
 
 from perceive_ir import files
+from perceive_ir._catalogue import FOLDER_VARIABLE
 from perceive_ir.commands import app
 from tests.napari_perceive_ir.conftest import names, picture
 
@@ -40,9 +42,11 @@ COMMANDS = sorted({line for page in PAGES for line in commands(page)})
 
 
 @pytest.fixture
-def around(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What stands around a piece of Python: a picture, a viewer with a layer, a folder of pictures, a zarr."""
+def around(tmp_path: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What stands around a piece of Python: a picture, a viewer with a layer, pictures, models, a zarr."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(weights_folder, "models")
+    monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "models"))
     Path("scans").mkdir()
     files.write_image("scans/cells.png", (picture(64, 48) * 255).astype(np.uint8))
     zarr.open_group("plate.zarr", mode="w")["0"] = (picture(2, 64, 48) * 60_000).astype(np.uint16)
@@ -82,7 +86,7 @@ def test_a_command_of_a_page_is_understood(line: str) -> None:
     words = shlex.split(line, comments=True)[1:]
     command: Any = typer.main.get_command(app)
     context = command.make_context("perceive-ir", ["models"])
-    while hasattr(command, "get_command"):
+    while hasattr(command, "get_command") and not (command.invoke_without_command and words[:1] in ([], ["--json"])):
         name = words.pop(0)
         command = command.get_command(context, name)
         assert command is not None, f"no command {name!r}"

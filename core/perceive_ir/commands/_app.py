@@ -8,6 +8,7 @@ import typer
 
 from perceive_ir._memory import keep_memory
 from perceive_ir._trace import DEBUG_VARIABLE
+from perceive_ir.commands._add_model import add
 from perceive_ir.commands._assess import assess
 from perceive_ir.commands._batch import batch
 from perceive_ir.commands._benchmark import speed
@@ -20,7 +21,7 @@ from perceive_ir.commands._models import models
 from perceive_ir.commands._restore import restore
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "restore": restore, "batch": batch, "assess": assess, "map": quality_map, "degrade": degrade, "models": models,
+    "restore": restore, "batch": batch, "assess": assess, "map": quality_map, "degrade": degrade,
     "doctor": doctor, "demo": demo,
 }  # fmt: skip
 
@@ -32,6 +33,11 @@ benchmark = typer.Typer(cls=ExtensibleGroup, help="Measure speed and quality.")
 benchmark.command("speed")(speed)
 benchmark.callback()(lambda: None)
 app.add_typer(benchmark, name="benchmark")
+
+known = typer.Typer(cls=ExtensibleGroup, invoke_without_command=True)
+known.callback()(models)
+known.command("add")(add)
+app.add_typer(known, name="models")
 
 
 def show_version(wanted: bool) -> None:

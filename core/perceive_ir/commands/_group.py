@@ -41,8 +41,8 @@ class ExtensibleGroup(TyperGroup):
         return self.commands.get(cmd_name)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Read the arguments; none at all ask for help."""
-        rest: list[str] = super().parse_args(ctx, args or ["--help"])
+        """Read the arguments; none at all ask for help, unless the group does something by itself."""
+        rest: list[str] = super().parse_args(ctx, args or ["--help"] * (not self.invoke_without_command))
         return rest
 
     def invoke(self, ctx: Any) -> Any:

@@ -14,8 +14,13 @@ from perceive_ir.commands._inputs import finish
 from perceive_ir.commands._report import complain, say, say_json, say_table
 
 
-def models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False) -> None:
-    """List the models that can be loaded by name."""
+def models(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """List the models that can be loaded by name, add one, or export one."""
+    if context.invoked_subcommand is not None:
+        return
     from perceive_ir._catalogue import CATALOGUE, FOLDER_VARIABLE, available
 
     found = [describe(name, path) for name, path in available().items()]

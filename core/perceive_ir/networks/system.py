@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir.networks.compact import Compact, CompactConfig
+from perceive_ir.networks.foreign import ForeignNet
 from perceive_ir.networks.guidance import Signals
 from perceive_ir.networks.model import GuidedNet
 from perceive_ir.networks.nafnet import NAFNet, NAFNetConfig
@@ -82,13 +83,21 @@ class SystemConfig:
 
 
 class System(nn.Module):
-    """Perceiver and restorer that belong together."""
+    """Perceiver and restorer that belong together.
 
-    def __init__(self, config: SystemConfig | None = None) -> None:
+    Parameters
+    ----------
+    config
+        What is built.
+    restorer
+        A restorer made elsewhere, instead of the one that the config describes.
+    """
+
+    def __init__(self, config: SystemConfig | None = None, restorer: ForeignNet | None = None) -> None:
         super().__init__()
         self.config = config or SystemConfig()
         self.perceiver = Perceiver(self.config.tower_config())
-        self.restorer = build_restorer(self.config)
+        self.restorer = build_restorer(self.config) if restorer is None else restorer
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
         restored: Tensor = self.restorer(image, signals)
