@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from perceive_ir._foreign import add_model
     from perceive_ir._lazy import restore_lazy
     from perceive_ir._ome_zarr import restore_ome_zarr
+    from perceive_ir._onnx import export_onnx
     from perceive_ir._perception import Perception
     from perceive_ir._quality_map import QualityMap
     from perceive_ir._recipe import Recipe
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 _PLACES = {
     "Attached": "_attach", "attach": "_attach", "taps": "_taps",
     "available": "_catalogue", "load": "_catalogue", "restore": "_catalogue",
-    "add_model": "_foreign",
+    "add_model": "_foreign", "export_onnx": "_onnx",
     "Restorer": "_engine", "Result": "_result", "Step": "_result",
     "restore_lazy": "_lazy", "restore_ome_zarr": "_ome_zarr",
     "ClusterError": "_errors", "FolderError": "_errors", "ImageFileError": "_errors", "MissingExtraError": "_errors",
@@ -43,7 +44,7 @@ _PLACES = {
 __all__ = [
     "TASKS", "TIERS", "TYPES", "Attached", "ClusterError", "FolderError", "ImageFileError", "MissingExtraError",
     "NotEnoughMemoryError", "PerceiveIRError", "Perception", "QualityMap", "Recipe", "Restorer", "Result", "Step",
-    "WeightsError", "add_model", "attach", "available", "degrade", "load", "restore", "restore_lazy",
+    "WeightsError", "add_model", "attach", "available", "degrade", "export_onnx", "load", "restore", "restore_lazy",
     "restore_ome_zarr", "taps",
 ]  # fmt: skip
 

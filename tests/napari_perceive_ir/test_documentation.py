@@ -16,6 +16,7 @@ import typer
 import zarr
 from napari.components import ViewerModel
 
+import perceive_ir as pir
 from perceive_ir import files
 from perceive_ir._catalogue import FOLDER_VARIABLE
 from perceive_ir.commands import app
@@ -37,7 +38,9 @@ def commands(page: str) -> list[str]:
 
 ELSEWHERE = ["docs/scale.md"]
 """Pages whose Python needs machines that are not here."""
-WITH_PYTHON = [page for page in PAGES if pieces(page, "python") and page not in ELSEWHERE]
+LONG = ["docs/onnx.md"]
+"""Pages whose Python needs what takes long to make."""
+WITH_PYTHON = [page for page in PAGES if pieces(page, "python") and page not in (*ELSEWHERE, *LONG)]
 COMMANDS = sorted({line for page in PAGES for line in commands(page)})
 
 
@@ -63,6 +66,15 @@ def test_there_is_something_to_run() -> None:
 def test_the_python_of_a_page_runs(page: str, around: dict[str, Any]) -> None:
     for number, piece in enumerate(pieces(page, "python")):
         exec(compile(piece, f"{page}, piece {number}", "exec", dont_inherit=True), around)
+
+
+@pytest.mark.slow
+def test_an_exported_model_is_used_without_torch_as_its_page_says(around: dict[str, Any]) -> None:
+    pir.export_onnx("compact", "compact.onnx")
+    (piece,) = pieces("docs/onnx.md", "python")
+    exec(compile(piece, "docs/onnx.md", "exec", dont_inherit=True), around)
+    assert around["restored"].shape == around["image"].shape
+    assert not np.array_equal(around["restored"], around["image"])
 
 
 @pytest.mark.parametrize("page", ELSEWHERE)

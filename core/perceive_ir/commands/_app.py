@@ -15,6 +15,7 @@ from perceive_ir.commands._benchmark import speed
 from perceive_ir.commands._degrade import degrade
 from perceive_ir.commands._demo import demo
 from perceive_ir.commands._doctor import doctor
+from perceive_ir.commands._export_onnx import export
 from perceive_ir.commands._group import ExtensibleGroup
 from perceive_ir.commands._map import quality_map
 from perceive_ir.commands._models import models
@@ -37,6 +38,7 @@ app.add_typer(benchmark, name="benchmark")
 known = typer.Typer(cls=ExtensibleGroup, invoke_without_command=True)
 known.callback()(models)
 known.command("add")(add)
+known.command("export-onnx")(export)
 app.add_typer(known, name="models")
 
 

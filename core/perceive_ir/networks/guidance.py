@@ -130,13 +130,9 @@ class Guidance(nn.Module):
         # on those beside it, each is asked for alone.
         alone = signals.condition.device.type == "cpu" and not self.training
         parts = [self.affine(part) for part in (signals.rows() if alone else [signals])]
-        affine = {level: tuple(map(torch.cat, zip(*(p[level] for p in parts), strict=True))) for level in parts[0]}
-
-        def guide(level: int, features: Tensor) -> Tensor:
-            gamma, beta = (fit(p, features) for p in affine[level])
-            return torch.addcmul(features + beta, gamma, features)
-
-        return guide
+        return guided_by(
+            {level: tuple(map(torch.cat, zip(*(p[level] for p in parts), strict=True))) for level in parts[0]}
+        )
 
     def affine(self, signals: Signals) -> dict[int, tuple[Tensor, Tensor]]:
         """Find gamma and beta of every level."""
@@ -144,6 +140,16 @@ class Guidance(nn.Module):
         z = z if signals.z is None else z + signals.z
         semantics = signals.semantics or [None] * len(self.levels)
         return {int(name): pgm(z, of_level(semantics, int(name))) for name, pgm in self.levels.items()}
+
+
+def guided_by(affine: Mapping[int, tuple[Tensor, ...]]) -> Guide:
+    """Return the guide that modulates with the gamma and beta of every level."""
+
+    def guide(level: int, features: Tensor) -> Tensor:
+        gamma, beta = (fit(p, features) for p in affine[level])
+        return torch.addcmul(features + beta, gamma, features)
+
+    return guide
 
 
 def fit(parameters: Tensor, features: Tensor) -> Tensor:
