@@ -123,3 +123,46 @@ def tiny_weights(tmp_path: Any, tiny_system: System) -> Any:
     path = tmp_path / "tiny.safetensors"
     save_system(path, tiny_system, Card("tiny", "0", licence="CC0", data="none", scores={"psnr": 20}), half=False)
     return path
+
+
+VIT = {"semantics": "timm:test_vit", "blocks": (1, 2, 4, 6), "width": 64, "side": 64}
+CLIP = {"clip": "open_clip:tiny-clip/mine", "embedding": 12}
+"""Small members of the families of DINOv2 and CLIP, in place of those."""
+
+
+@pytest.fixture(scope="session")
+def encoder_files(tmp_path_factory: Any) -> Any:
+    """A folder for ``PERCEIVE_IR_WEIGHTS`` with random weights of `VIT` and `CLIP`."""
+    import json
+
+    import open_clip
+    import timm
+    import torch
+    from safetensors.torch import save_file
+
+    folder = tmp_path_factory.mktemp("weights")
+    (folder / "encoders").mkdir()
+    torch.manual_seed(0)
+    vit = timm.create_model("test_vit", num_classes=0)
+    save_file(vit.state_dict(), folder / "encoders" / "test_vit.safetensors")
+    sizes = {
+        "embed_dim": 12,
+        "quick_gelu": True,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 16, "head_width": 8, "patch_size": 8},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 8, "heads": 2, "layers": 1},
+    }
+    (folder / "tiny-clip.json").write_text(json.dumps(sizes), encoding="utf-8")
+    open_clip.add_model_config(folder / "tiny-clip.json")
+    clip = open_clip.create_model("tiny-clip")
+    save_file(clip.state_dict(), folder / "encoders" / "tiny-clip-mine.safetensors")
+    return folder
+
+
+@pytest.fixture
+def encoders_here(encoder_files: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Weights are in that folder alone: nothing is cached, and the hub cannot be reached."""
+    monkeypatch.setenv("PERCEIVE_IR_WEIGHTS", str(encoder_files))
+    monkeypatch.setattr("pooch.os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return encoder_files

@@ -30,10 +30,25 @@ class Entry:
     about: str
     url: str = ""
     sha256: str = ""
+    untrained: str = ""
+    """Where it is said how to train it, for a model of which no weights exist anywhere."""
+
+    @property
+    def remedy(self) -> str:
+        """What to do where its weights are not here."""
+        if self.untrained:
+            return f"no weights of it exist anywhere: train it as {self.untrained} says"
+        return f"put {self.name}{SUFFIX} into a folder and set {FOLDER_VARIABLE} to it"
 
 
+REPRODUCE = "docs/reproduce.md"
 CATALOGUE = {
-    e.name: e for e in (Entry("compact", "small model inside the package, trained from scratch by this project"),)
+    e.name: e
+    for e in (
+        Entry("compact", "small model inside the package, trained from scratch by this project"),
+        Entry("perceive_ir_3task", "Perceive-IR at full size: noise, haze, rain", untrained=REPRODUCE),
+        Entry("perceive_ir_5task", "the same, and blur and low light", untrained=REPRODUCE),
+    )
 }
 
 
@@ -67,6 +82,8 @@ def find(model: str | os.PathLike[str]) -> Path:
         return here[model]
     entry = CATALOGUE.get(model)
     if entry is None or not entry.url:
+        if entry is not None and entry.untrained:
+            raise WeightsError(f"{model} is not here, and {entry.remedy}; give the path of what you trained")
         known = ", ".join(sorted(here)) or "none"
         raise WeightsError(f"no model {model!r} here (found: {known}); give a path or set {FOLDER_VARIABLE}")
     return download(entry)

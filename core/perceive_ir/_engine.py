@@ -26,6 +26,7 @@ from perceive_ir._device import (
     memory_budget,
     without_denormals,
 )
+from perceive_ir._encoders import equip
 from perceive_ir._guide import CONDITION_STEP, Guide, joined, told
 from perceive_ir._labels import check_labels
 from perceive_ir._opinion import in_its_way, precision_for
@@ -53,6 +54,8 @@ BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
 DEFAULT_OVERLAP = 48
 """Context around a tile that brings it within 1/512 of the whole image (measured)."""
+WIDE_OVERLAP = 64
+"""The same where a network sees the whole tile: half of it is ramp, for there is no overlap at which tiles agree."""
 LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
 """Larger tiles are no faster."""
 
@@ -65,7 +68,7 @@ class Restorer:
     Parameters
     ----------
     system
-        The networks, in evaluation mode.
+        The networks, in evaluation mode; frozen encoders that they need are loaded here.
     card
         What the weights say of themselves.
     device, precision
@@ -75,7 +78,7 @@ class Restorer:
     def __init__(self, system: System, card: Card, *, device: str = "auto", precision: str = "auto") -> None:
         self.card = card
         self.device = choose_device(device)
-        self.system = system.to(self.device).eval().requires_grad_(False)
+        self.system = equip(system).to(self.device).eval().requires_grad_(False)
         foreign = isinstance(system.restorer, ForeignNet)
         self.precision = choose_precision(precision_for(system.restorer, precision), self.device)
         # A network of others may count on the usual order of values in memory.
@@ -92,7 +95,7 @@ class Restorer:
     def perceive_all(self, subjects: Sequence[Subject]) -> list[Perception]:
         """Say the same of several pictures, each for itself; crops of one size are looked at together."""
         with looking(self.device):
-            return perceive(self.system.perceiver, subjects, self.device)
+            return perceive(self.system, subjects, self.device)
 
     def grade_all(self, subjects: Sequence[Subject]) -> list[Quality]:
         """Say how good several pictures are by their crops alone, which takes little more than half as long."""
@@ -265,7 +268,12 @@ class Restorer:
         reach = self.system.restorer.reach
         if recipe.overlap == "exact":
             return (reach or 0) + BLEND + FILL_REACH
-        return DEFAULT_OVERLAP if recipe.overlap == "auto" else recipe.overlap
+        usual = DEFAULT_OVERLAP if reach is not None else WIDE_OVERLAP
+        return usual if recipe.overlap == "auto" else recipe.overlap
+
+    def blend(self, overlap: int) -> int:
+        """Return half the width of the ramp between tiles: wide where each tile is seen as a whole."""
+        return BLEND if self.system.restorer.reach is not None else max(BLEND, overlap // 2)
 
     def check_overlap(self, recipe: Recipe) -> None:
         """Refuse an exact overlap for a network that sees the whole tile."""
@@ -297,7 +305,9 @@ class Restorer:
             bytes_per_pixel=self.system.restorer.bytes_per_pixel, wish=tile,
             budget_bytes=memory_budget(recipe.memory, self.device), largest=LARGEST_TILE[self.device.type],
         )  # fmt: skip
-        plan = plan_tiles(layout.height, layout.width, tile=choice.tile, halo=halo, multiple=multiple, blend=BLEND)
+        plan = plan_tiles(
+            layout.height, layout.width, tile=choice.tile, halo=halo, multiple=multiple, blend=self.blend(halo)
+        )
         return plan, choice
 
     def plan_less(self, job: Job) -> Job:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -21,7 +21,7 @@ from torch import Tensor
 from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import Perceiver, Reading
+from perceive_ir.networks import ClsTaps, Perceiver, Reading, System
 
 CROP = 128
 """Side of a crop, in pixels."""
@@ -115,16 +115,25 @@ class Subject:
     value_range: tuple[float, float]
 
 
-def perceive(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Perception]:
+def perceive(system: System, subjects: Sequence[Subject], device: torch.device) -> list[Perception]:
     """Judge pictures, or stacks as one each; what is alike in size goes through the tower together."""
     crops = [cuts(one, device) for one in subjects]
     small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
-    features = pooled(perceiver, [image for images in (*crops, *small) for image in images])
+    features = pooled(system.perceiver, [image for images in (*crops, *small) for image in images])
     parts = [joined(features, len(images)) for images in (*crops, *small)]
-    return [
-        judge(perceiver, one, near, far)
+    judged = [
+        judge(system.perceiver, one, near, far)
         for one, near, far in zip(subjects, parts[: len(subjects)], parts[len(subjects) :], strict=True)
     ]
+    if system.taps is None:
+        return judged
+    return [replace(p, semantics=overview(system.taps, s, device)) for p, s in zip(judged, subjects, strict=True)]
+
+
+def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Array, ...]:
+    """Show a frozen ViT a whole picture, or some planes of a stack; return its feature vectors."""
+    found = [taps.semantics(whole_plane(subject, n, device)[None]) for n in spread(subject.layout.plane_count, 4)]
+    return tuple(torch.cat(level).mean(dim=0).cpu().numpy() for level in zip(*found, strict=True))
 
 
 def grade(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Quality]:
@@ -234,14 +243,19 @@ def mirror(length: int, wanted: int, before: int = 0) -> Tensor:
 
 
 def thumbnail(subject: Subject, number: int, device: torch.device) -> Tensor:
-    """Shrink a whole plane, read with a stride, to a thumbnail (3, h, w)."""
-    layout = subject.layout
-    step = max(1, max(layout.height, layout.width) // (2 * THUMBNAIL))
-    raw = read_tile(subject.array, layout.plane(number), slice(0, layout.height, step), slice(0, layout.width, step))
-    image = to_network(raw, *subject.value_range, device)
+    """Shrink a whole plane to a thumbnail (3, h, w)."""
+    image = whole_plane(subject, number, device)
     ratio = min(1.0, THUMBNAIL / max(image.shape[-2:]))
     size = [max(1, round(n * ratio)) for n in image.shape[-2:]]
     return padded(F.interpolate(image[None], size=size, mode="area")[0], Perceiver.multiple_of)
+
+
+def whole_plane(subject: Subject, number: int, device: torch.device) -> Tensor:
+    """Read a whole plane (3, h, w), with a stride that leaves twice the sides of a thumbnail or a little more."""
+    layout = subject.layout
+    step = max(1, max(layout.height, layout.width) // (2 * THUMBNAIL))
+    raw = read_tile(subject.array, layout.plane(number), slice(0, layout.height, step), slice(0, layout.width, step))
+    return to_network(raw, *subject.value_range, device)
 
 
 def pooled(perceiver: Perceiver, images: Sequence[Tensor]) -> Iterator[Features]:

@@ -163,6 +163,14 @@ def test_every_entry_of_the_catalogue_says_what_it_is():
         assert bool(entry.url) == bool(entry.sha256)
 
 
+@pytest.mark.parametrize("name", ["perceive_ir_3task", "perceive_ir_5task"])
+def test_of_a_model_that_nobody_has_trained_it_is_said_where_it_is_said_how(name):
+    said = "no weights of it exist anywhere: train it as docs/reproduce.md says"
+    assert CATALOGUE[name].remedy == said
+    with pytest.raises(WeightsError, match=rf"{name} is not here, and {said}; give the path of what you trained"):
+        load(name)
+
+
 # ---- the plain function
 
 

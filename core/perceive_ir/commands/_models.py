@@ -21,7 +21,7 @@ def models(
     """List the models that can be loaded by name, add one, or export one."""
     if context.invoked_subcommand is not None:
         return
-    from perceive_ir._catalogue import CATALOGUE, FOLDER_VARIABLE, available
+    from perceive_ir._catalogue import CATALOGUE, available
 
     found = [describe(name, path) for name, path in available().items()]
     if as_json:
@@ -33,8 +33,7 @@ def models(
             complain(f"{model['path']}: {model['error']}")
     for entry in CATALOGUE.values():
         if all(model["name"] != entry.name for model in found) and not as_json:
-            say(f"not here: {entry.name}, {entry.about}; put {entry.name}.safetensors into a folder and set "
-                f"{FOLDER_VARIABLE} to it")  # fmt: skip
+            say(f"not here: {entry.name}, {entry.about}; {entry.remedy}")
     finish(sum("error" in model for model in found))
 
 

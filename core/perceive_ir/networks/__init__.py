@@ -2,6 +2,7 @@
 
 from perceive_ir.networks.block import Block, recompute_blocks
 from perceive_ir.networks.compact import Compact, CompactConfig
+from perceive_ir.networks.encoders import TOWER, ClipSpace, ClsTaps, EncoderConfig
 from perceive_ir.networks.foreign import ForeignNet
 from perceive_ir.networks.guidance import PGCA, PGM, Backbone, Guidance, Guide, Signals, SizeNeeds, unguided
 from perceive_ir.networks.model import GuidedNet, gate
@@ -14,8 +15,9 @@ from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
 from perceive_ir.networks.tower import CFE, Encoder, Perceiver, Reading, TowerConfig, pool, pool_windows
 
 __all__ = [
-    "BACKBONES", "CFE", "PGCA", "PGM", "Backbone", "Block", "Compact", "CompactConfig", "Encoder", "ForeignNet",
-    "Guidance", "Guide", "GuidedNet", "NAFNet", "NAFNetConfig", "Perceiver", "PictureCFE", "PromptIR",
-    "PromptIRConfig", "Reading", "Readout", "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists",
-    "System", "SystemConfig", "Tapped", "TowerConfig", "gate", "pool", "pool_windows", "recompute_blocks", "unguided",
+    "BACKBONES", "CFE", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps", "Compact",
+    "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
+    "NAFNetConfig", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout", "Restormer",
+    "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped", "TowerConfig",
+    "gate", "pool", "pool_windows", "recompute_blocks", "unguided",
 ]  # fmt: skip

@@ -6,10 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir.networks.compact import Compact, CompactConfig
+from perceive_ir.networks.encoders import TOWER, ClipSpace, ClsTaps, EncoderConfig
 from perceive_ir.networks.foreign import ForeignNet
 from perceive_ir.networks.guidance import Signals
 from perceive_ir.networks.model import GuidedNet
@@ -38,8 +41,10 @@ class SystemConfig:
     """Fields of the backbone's own config that differ from its defaults."""
     tower: Mapping[str, Any] = field(default_factory=dict)
     """Fields of the image tower's config that differ from its defaults."""
+    encoder: Mapping[str, Any] = field(default_factory=dict)
+    """Frozen encoders of others that see for the restorer: fields of `EncoderConfig` that differ from its defaults."""
     semantics: bool = True
-    """Whether the restorer is guided by the tower's feature vectors, beside the condition."""
+    """Whether the restorer is guided by feature vectors, beside the condition."""
     groups: tuple[str, ...] = ("+".join(TYPES),)
     """Types that one restorer undoes, joined by +; several groups are undone one after the other, in this order."""
     types: tuple[str, ...] = TYPES
@@ -52,7 +57,7 @@ class SystemConfig:
             raise ValueError(
                 f"expected every one of {', '.join(self.types)} in exactly one of groups, got {list(self.groups)}"
             )
-        self.backbone_config(), self.tower_config()  # their mistakes too are told here
+        self.backbone_config(), self.tower_config(), self.encoder_config()  # their mistakes too are told here
 
     def split_groups(self) -> tuple[tuple[str, ...], ...]:
         """Return the names of each group's types."""
@@ -67,7 +72,7 @@ class SystemConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, every size written out: a file must outlive a change of the defaults."""
         sizes, tower = asdict(self.backbone_config()), asdict(self.tower_config())
-        return {**asdict(self), "sizes": sizes, "tower": tower}
+        return {**asdict(self), "sizes": sizes, "tower": tower, "encoder": asdict(self.encoder_config())}
 
     def backbone_config(self) -> BackboneConfig:
         """Return the backbone's own config."""
@@ -81,9 +86,19 @@ class SystemConfig:
         config: TowerConfig = from_known_keys(TowerConfig, {**self.tower, **counts})
         return config
 
+    def encoder_config(self) -> EncoderConfig:
+        """Return the config of the frozen encoders."""
+        config: EncoderConfig = from_known_keys(EncoderConfig, self.encoder, "model.encoder")
+        return config
+
+    def semantic_sizes(self) -> tuple[int, ...]:
+        """Return the lengths of the feature vectors that guide the restorer."""
+        encoder = self.encoder_config()
+        return self.tower_config().semantics if encoder.semantics == TOWER else encoder.sizes
+
 
 class System(nn.Module):
-    """Perceiver and restorer that belong together.
+    """Perceiver and restorer that belong together; as a whole it is the `Encoder` that guides its restorer.
 
     Parameters
     ----------
@@ -93,11 +108,52 @@ class System(nn.Module):
         A restorer made elsewhere, instead of the one that the config describes.
     """
 
+    multiple_of = Perceiver.multiple_of
+    taps: ClsTaps | None = None
+    """The frozen ViT, where the config names one; it is put here by who finds its weights."""
+    clip: ClipSpace | None = None
+    """The frozen CLIP model; only a training needs it."""
+
     def __init__(self, config: SystemConfig | None = None, restorer: ForeignNet | None = None) -> None:
         super().__init__()
         self.config = config or SystemConfig()
+        encoder = self.config.encoder_config()
         self.perceiver = Perceiver(self.config.tower_config())
         self.restorer = build_restorer(self.config) if restorer is None else restorer
+        if encoder.clip != TOWER:
+            self.tiers = nn.Parameter(torch.randn(len(self.config.tiers), encoder.embedding))
+
+    def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
+        """Return F_1 .. F_n of pictures (B, 3, H, W) in [0, 1]: of the frozen ViT, or of the image tower."""
+        encoder = self.config.encoder_config().semantics
+        if encoder == TOWER:
+            return self.perceiver.semantics(image)
+        assert self.taps is not None, f"{encoder} is not equipped"
+        return self.taps.semantics(image)
+
+    def signals(self, image: Tensor, told: Tensor) -> Signals:
+        """Return what guides the restorer of whole pictures: the condition, and what is seen where it listens to it."""
+        return Signals(told, self.semantics(image) if self.config.semantics else None)
+
+    def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
+        """Embed pictures in the space of the tier features: that of the frozen CLIP, or of the image tower."""
+        encoder = self.config.encoder_config().clip
+        if encoder == TOWER:
+            return self.perceiver.encode_image(image, normalize)
+        assert self.clip is not None, f"{encoder} is not equipped"
+        return self.clip.encode_image(image, normalize)
+
+    def tier_cosines(self, image: Tensor) -> Tensor:
+        """Return the cosines of pictures with the features of low, medium and high quality (B, 3)."""
+        tiers = self.perceiver.tiers if self.clip is None else self.tiers
+        embedding = self.encode_image(image, normalize=True)
+        with torch.autocast(image.device.type, enabled=False):  # S = 100 leaves no digit to spare
+            return embedding.float() @ F.normalize(tiers.float(), dim=-1).T
+
+    @property
+    def scale(self) -> Tensor:
+        """S, by which the cosines become logits."""
+        return self.perceiver.logit_scale.exp() if self.clip is None else self.clip.scale
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
         restored: Tensor = self.restorer(image, signals)
@@ -107,7 +163,7 @@ class System(nn.Module):
 def build_restorer(config: SystemConfig) -> GuidedNet | Specialists:
     """Build one guided network, or one for each group of types."""
     _, build = BACKBONES[config.backbone]
-    groups, semantics = config.split_groups(), config.tower_config().semantics
+    groups, semantics = config.split_groups(), config.semantic_sizes()
     members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics) for _ in groups]
     if len(members) == 1:
         return members[0]
