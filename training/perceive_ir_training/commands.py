@@ -1,4 +1,4 @@
-"""The commands ``train``, ``join``, ``calibrate``, ``export`` and ``benchmark quality``."""
+"""The commands ``train``, ``join``, ``calibrate``, ``export``, ``benchmark quality`` and ``benchmark paper``."""
 
 import sys
 from pathlib import Path
@@ -25,14 +25,18 @@ def train(
     device: Annotated[
         str | None, typer.Option(help="cpu, cuda, cuda:1, mps or auto.", show_default="cpu, or as resumed")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Two steps of each stage, on whatever is there of the published sets.")
+    ] = False,
 ) -> None:
     """Train a model, or some stage of it; or go on with a training that was stopped."""
     from perceive_ir_training import loop
     from perceive_ir_training.config import load_config
     from perceive_ir_training.ranks import meet
+    from perceive_ir_training.rehearsal import rehearsal
 
     if resume is not None:
-        if config or stage != "all" or init_from or run or minutes != float("inf"):
+        if config or stage != "all" or init_from or run or dry_run or minutes != float("inf"):
             raise ValueError("--resume takes all settings from its folder; give no other but --data and --device")
         progress = loop.resume(resume, data=data, device=device)
     else:
@@ -40,9 +44,12 @@ def train(
             raise ValueError("expected CONFIG and --data DIR, or --resume RUN; a shipped CONFIG is compact.toml")
         settings = load_config(config)
         world, _ = meet(device or "cpu")
+        if dry_run:
+            settings = rehearsal(settings)
         folder = run or next_folder(Path("runs"), settings.name, world)
         if world.is_first:
-            sys.stdout.write(f"{folder}\n")
+            said = "dry run: two steps of each stage, sets need not be whole; the weights are of no use\n"
+            sys.stdout.write(f"{said if dry_run else ''}{folder}\n")
         progress = loop.train(
             settings, stage, data=data, run=folder, minutes=minutes, init_from=init_from, device=device or "cpu",
             save_every=min(5.0, max(0.25, minutes / 20)),
@@ -154,5 +161,29 @@ def benchmark_quality(
         load(model, device=device), data,
         only=only or (), limit=limit, classical=classical, perception=perception,
         tell=lambda line: typer.echo(line, err=True),
+    )  # fmt: skip
+    write(values, format, output)
+
+
+def benchmark_paper(
+    data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="Folder with the published test sets.")],
+    suite: Annotated[str, typer.Option(metavar="three-task|five-task", help="Whose table.")],
+    model: Annotated[str, typer.Option(help="Catalogue name or path of the weights.")] = "compact",
+    given: Annotated[bool, typer.Option("--given", help="Restore with the task given too; papers do not.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="Pictures per set, for a quick look.")] = None,
+    format: Annotated[str, typer.Option(metavar="text|json|markdown", help="How to write the report.")] = "text",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write instead of printing.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda, cuda:1 or mps.")] = "auto",
+) -> None:
+    """Measure a model on the test sets of papers, by their protocol, under the numbers that they report."""
+    from perceive_ir import load
+    from perceive_ir_training.protocol import known, paper_benchmark
+    from perceive_ir_training.report import check_output, write
+
+    check_output(format, output)
+    known(suite)
+    values = paper_benchmark(
+        load(model, device=device), data, suite,
+        given=given, limit=limit, tell=lambda line: typer.echo(line, err=True),
     )  # fmt: skip
     write(values, format, output)

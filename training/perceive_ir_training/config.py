@@ -76,11 +76,15 @@ class PerceiverConfig(StageConfig):
     tones: float = 0.0
     """Share of the pictures whose light and contrast are varied before they are damaged: a clean picture may be pale or
     dark, and is neither hazy nor under-exposed for that."""
+    paired: float = 0.0
+    """Share of the pictures that come from pairs: their type of damage is known, and that their quality is low, but not
+    how severe the damage is."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not 0 <= self.tones <= 1:
-            raise ValueError(f"expected tones in 0..1, got {self.tones}")
+        for name in ("tones", "paired"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class LossConfig:
     perceptual: float = 0.0
     """Difficulty-adaptive distance of feature maps."""
     features: str = "tower"
-    """What ``perceptual`` compares: the maps of the image tower, or the path of VGG-16's weights as safetensors."""
+    """What ``perceptual`` compares: the maps of the image "tower" or of "vgg16", or the path of VGG-16's weights."""
     probe_every: int = 500
     """Steps between two measurements of how hard the rivals of ``perceptual`` are."""
 
@@ -175,6 +179,8 @@ class MixConfig:
     sets: Mapping[str, float] = field(default_factory=dict)
     """Published sets under the data folder, and how often a pair of each is drawn, relative to the others; 0 leaves a
     set out. The pictures of clean sets join the photos, whatever their weight."""
+    whole_sets: bool = False
+    """Whether a published set that lacks pictures is refused; else it is only warned of."""
 
     def __post_init__(self) -> None:
         for one in fields(self):
@@ -228,6 +234,8 @@ class TrainConfig:
                 f"expected at least one group with a turn, got mix.turns {dict(self.mix.turns)} "
                 f"and mix.weights {dict(self.mix.weights)}; raise one of them"
             )
+        if self.perceiver.paired and not self.mix.paired:
+            raise ValueError(f"expected mix.paired > 0 beside perceiver.paired {self.perceiver.paired}, got 0")
         if self.perceiver.batch < SMALLEST_PERCEIVER_BATCH:
             raise ValueError(
                 f"expected batch >= {SMALLEST_PERCEIVER_BATCH} in perceiver (two pairs of crops and a thumbnail), "

@@ -8,19 +8,20 @@ from pathlib import Path
 from torch import nn
 
 from perceive_ir._weights import load_system
-from perceive_ir.networks import Specialists, System
+from perceive_ir.networks import TOWER, Specialists, System
 
 
 def take_perceiver(system: System, path: str | Path) -> System:
     """Return the system with the perceiver of other weights, whatever its sizes."""
     other = load_system(path)[0]
-    if system.config.semantics:
+    if system.config.semantics and system.config.encoder_config().semantics == TOWER:
         raise ValueError(
             "cannot change a perceiver whose features guide the restorers; train these with model.semantics = false"
         )
     joined = System(replace(system.config, tower=asdict(other.config.tower_config())))
-    joined.restorer.load_state_dict(system.restorer.state_dict())
-    joined.perceiver.load_state_dict(other.perceiver.state_dict())
+    kept = {name: t for name, t in system.state_dict().items() if not name.startswith("perceiver.")}
+    taken = {f"perceiver.{name}": t for name, t in other.perceiver.state_dict().items()}
+    joined.load_state_dict({**kept, **taken})
     return joined
 
 

@@ -8,6 +8,7 @@ import math
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
@@ -15,11 +16,22 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from perceive_ir._encoders import equip
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import Card, load_system, save_system, write_atomically
-from perceive_ir.networks import System
+from perceive_ir.networks import EncoderConfig, System
+from perceive_ir_training import papers
 from perceive_ir_training.checkpoint import Learner, Position, averaged, read_checkpoint, restore, save_checkpoint
-from perceive_ir_training.config import ALL, STAGES, StageConfig, TrainConfig, parse, refuse_uneven, to_dict
+from perceive_ir_training.config import (
+    ALL,
+    STAGES,
+    MixConfig,
+    StageConfig,
+    TrainConfig,
+    parse,
+    refuse_uneven,
+    to_dict,
+)
 from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves, split, triplets
 from perceive_ir_training.curves import draw_curves, read_log
 from perceive_ir_training.data import Pictures, load_pictures
@@ -144,7 +156,7 @@ def follow(
     world, device = meet(plan.device)
     refuse_uneven(config, plan.stages, world.size)
     setting = Setting(config, load_sources(plan.data, config.mix, config.seed), device, world)
-    kept = held_back(plan.data)
+    kept = held_back(plan.data, config.mix)
     system, text = start(plan, run, plan.stages[0], fresh=position is None)
     if position is None and world.is_first:
         write_atomically(run / PLAN, as_json(plan).encode())
@@ -239,7 +251,7 @@ def start(plan: Plan, run: Path, stage: str, *, fresh: bool) -> tuple[System, Te
         source = Path(plan.init_from)
         return load_start(source, plan.config), text_beside(source.with_name(TEXT))
     torch.manual_seed(plan.config.seed)
-    return System(plan.config.model), None
+    return equip(System(plan.config.model), training=True), None
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
@@ -249,6 +261,7 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     if tower.grid and not config.model.semantics:
         there = replace(there, grid=True)
     pairs = (
+        (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
         (found.config.backbone_config(), config.model.backbone_config()),
         (there, tower),
         (found.config.groups, config.model.groups),
@@ -256,10 +269,15 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     for held, wanted in pairs:
         if held != wanted:
             raise WeightsError(f"{path} holds {held}, the configuration expects {wanted}; make them the same")
-    system = System(config.model)
+    system = System(replace(config.model, encoder=found.config.encoder))
     fresh = system.state_dict()
     system.load_state_dict({name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items()})
-    return system
+    return equip(system, training=True)
+
+
+def unsigned(encoder: EncoderConfig) -> EncoderConfig:
+    """Return which encoders there are, without their digests."""
+    return replace(encoder, semantics_sha256="", clip_sha256="", vgg_sha256="")
 
 
 def widened(tensor: Tensor, fresh: Tensor) -> Tensor:
@@ -289,7 +307,8 @@ def make_stage(
         tower = text or TextTower(TextConfig(embedding=config.model.tower_config().embedding))
         return PerceiverStage(setting, system, tower.to(device))
     if name == "prompts":
-        if text is None:
+        speaker = text if system.clip is None else system.clip.net
+        if speaker is None:
             beside = plan.init_from or run / WEIGHTS
             raise WeightsError(f"no {TEXT} beside {beside}; train the stage perceiver with losses.language")
         if not setting.world.is_first:
@@ -299,7 +318,7 @@ def make_stage(
         )
         if setting.world.is_first:
             setting.world.from_first(0)
-        return PromptsStage(setting, system, text.to(device), halves)
+        return PromptsStage(setting, system, speaker.to(device), halves)
     return RestorerStage(setting, system, find_halves(plan, run, device))
 
 
@@ -319,14 +338,15 @@ def half_config(config: TrainConfig) -> HalfConfig:
     )  # fmt: skip
 
 
-def held_back(data: str) -> Pictures:
-    """Read the pictures that never train; none where the folder has only published sets."""
-    if not has_pictures(Path(data)):
-        return Pictures(())
-    try:
-        return load_pictures(data, held_back=True)
-    except ValueError:
-        return Pictures(())
+def held_back(data: str, mix: MixConfig) -> Pictures:
+    """Read the clean pictures that never train, those of published sets too."""
+    clean = [name for name, weight in mix.sets.items() if weight and papers.known(name).clean_only]
+    extra = tuple(p for name in clean for p in papers.load_clean(name, data, held_back=True, whole=mix.whole_sets))
+    kept = Pictures(())
+    if has_pictures(Path(data)):
+        with suppress(ValueError):  # none is held back of a few
+            kept = load_pictures(data, held_back=True)
+    return replace(kept, photos=(*kept.photos, *extra))
 
 
 def make_learner(stage: Stage, settings: StageConfig) -> Learner:
@@ -401,7 +421,7 @@ def judge_tiers(stage: PromptsStage, system: System, kept: Pictures) -> Gate | N
         drawn = triplets(stage.halves, fold, GATE_SCENES, GATE_SIDE, stage.setting.random(4, number), microscopy=0.2)
         pictures = ((t * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy() for t in drawn[:3])
         found += [Triplet(str(int(k)), *p) for *p, k in zip(*pictures, drawn.tasks, strict=True)]
-    return measure_gate(lambda x: system.perceiver(x).tier_logits, found, device=stage.setting.device)
+    return measure_gate(lambda x: system.scale * system.tier_cosines(x), found, device=stage.setting.device)
 
 
 def add_validation(path: Path, position: Position, values: dict[str, float]) -> None:

@@ -40,26 +40,34 @@ def balanced_l1(
     return (weights * errors).sum() / weights.sum()
 
 
-def perceiver_loss(reading: Reading, severities: Tensor, thumbnails: Tensor) -> dict[str, Tensor]:
+def perceiver_loss(
+    reading: Reading, severities: Tensor, thumbnails: Tensor, paired: Tensor | None = None
+) -> dict[str, Tensor]:
     """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged."""
     judged = torch.ones_like(severities)
     judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
     crops = ~thumbnails
     return {
         "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
-        **readout_loss(reading, severities, judged),
+        **readout_loss(reading, severities, judged, paired),
         "contrast": contrastive(reading.contrast[crops], severities[crops]),
     }
 
 
-def readout_loss(reading: Reading | Readout, severities: Tensor, judged: Tensor) -> dict[str, Tensor]:
+def readout_loss(
+    reading: Reading | Readout, severities: Tensor, judged: Tensor, paired: Tensor | None = None
+) -> dict[str, Tensor]:
     """Types and severities, as far as they are judged (N, T).
+
+    Of what is out of pairs (N,) the severities are not judged, for nobody knows them; they are 1 where a type is there.
 
     A severity is judged only where its type is present: it is read as "how much, if at all". Slight damage is shown far
     more often than strong damage; so that it does not pull all readings down, it weighs less.
     """
     present = (severities > VISIBLE).float()
     amount_weights = judged * present * (SLIGHT + severities).clamp(max=1)
+    if paired is not None:
+        amount_weights = amount_weights * ~paired[:, None]
     weight = torch.tensor(RARE)
     types = F.binary_cross_entropy_with_logits(reading.type_logits, present, reduction="none", pos_weight=weight)
     amounts = F.smooth_l1_loss(reading.severities, severities, beta=0.05, reduction="none")

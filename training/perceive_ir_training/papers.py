@@ -124,7 +124,7 @@ class Search:
     """Damaged pictures whose clean ones are missing."""
 
 
-def find(name: str, root: str | Path) -> tuple[PathPair, ...]:
+def find(name: str, root: str | Path, *, whole: bool = False) -> tuple[PathPair, ...]:
     """Find the pairs of a published set, in order; warns where their number is not the published one.
 
     Where all pictures are clean, both paths of a pair are the same.
@@ -135,26 +135,28 @@ def find(name: str, root: str | Path) -> tuple[PathPair, ...]:
         A key of ``SETS``.
     root
         The folder of the set, or one that holds the folders of several sets.
+    whole
+        Refuse another number instead.
     """
-    return search(name, Path(root)).pairs
+    return search(name, Path(root), whole).pairs
 
 
-def load(name: str, root: str | Path, *, held_back: bool = False) -> Pairs:
+def load(name: str, root: str | Path, *, held_back: bool = False, whole: bool = False) -> Pairs:
     """Find a set that has pairs, and make it ready to be drawn from; a test set is returned whole."""
     paper = known(name)
     if paper.clean_only:
         raise ValueError(f"{name} holds clean pictures only; read them with load_clean and add {paper.type}")
-    found = search(name, Path(root))
+    found = search(name, Path(root), whole)
     split = held_back if paper.part == "train" else None
     return make_pairs(found.pairs, paper.type, found.folder, held_back=split)
 
 
-def load_clean(name: str, root: str | Path, *, held_back: bool = False) -> tuple[Picture, ...]:
+def load_clean(name: str, root: str | Path, *, held_back: bool = False, whole: bool = False) -> tuple[Picture, ...]:
     """Read a set of clean pictures into memory; a test set is returned whole."""
     paper = known(name)
     if not paper.clean_only:
         raise ValueError(f"{name} holds pairs, not clean pictures only; use load")
-    found = search(name, Path(root))
+    found = search(name, Path(root), whole)
     names = [(path, path.relative_to(found.folder)) for _, path in found.pairs]
     chosen = [(p, n) for p, n in names if paper.part == "test" or is_held_back(n) == held_back]
     return tuple(read_picture(path, relative.as_posix()) for path, relative in chosen)
@@ -167,7 +169,7 @@ def known(name: str) -> PaperSet:
     return SETS[name]
 
 
-def search(name: str, root: Path) -> Search:
+def search(name: str, root: Path, whole: bool) -> Search:
     """Take the layout that finds as many pairs as were published, or most; say what is missing where none does."""
     paper = known(name)
     best = best_of(tries(paper, root), paper.count)
@@ -179,7 +181,7 @@ def search(name: str, root: Path) -> Search:
         )
     if not best.pairs:
         raise ValueError(f"{name}: nothing in {root}; expected {describe(paper)}; give the folder that holds them")
-    warn_of_counts(name, best)
+    check_counts(name, best, whole)
     return best
 
 
@@ -207,19 +209,18 @@ def describe(paper: PaperSet) -> str:
     return f"{paper.count:,} damaged pictures as {folder}/{layout.damaged} with {folder}/{layout.clean}"
 
 
-def warn_of_counts(name: str, found: Search) -> None:
-    """Warn where a set has not as many pictures as were published."""
+def check_counts(name: str, found: Search, whole: bool) -> None:
+    """Warn where a set has not as many pictures as were published, or refuse it."""
     paper = known(name)
     pairs, targets = len(found.pairs), len({clean for _, clean in found.pairs})
     if pairs == paper.count and paper.targets in (None, targets):
         return
     of = "" if paper.targets is None else f" of {paper.targets:,} clean ones"
     has = "" if paper.targets is None else f" of {targets:,}"
-    warnings.warn(
-        f"{name}: {found.folder} holds {pairs:,} pictures{has}, published are {paper.count:,}{of}; "
-        "results will not compare with those of papers",
-        stacklevel=4,
-    )
+    said = f"{name}: {found.folder} holds {pairs:,} pictures{has}, published are {paper.count:,}{of}"
+    if whole:
+        raise ValueError(f"{said}; get the whole set, and leave nothing else in its folders")
+    warnings.warn(f"{said}; results will not compare with those of papers", stacklevel=4)
 
 
 def look(folder: Path, layout: Layout) -> Search:

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceive_ir._vocabulary import TIERS
-from perceive_ir.networks import Perceiver
+from perceive_ir.networks import Perceiver, System
+from perceive_ir.networks.encoders import Frozen
 from perceive_ir_training.language import cosines, encode_embedded, text_part, tokeniser
 
 WORDS = ("terrible", "mediocre", "excellent")
@@ -41,7 +42,7 @@ class PromptLearner(nn.Module):
             raise ValueError(f"expected a word for each of the tiers {', '.join(TIERS)}, got {tuple(words)}")
         if not 1 <= vectors <= context - 2:
             raise ValueError(f"expected 1 to {context - 2} vectors for a context of {context} tokens, got {vectors}")
-        self.text = text.requires_grad_(False).eval()
+        self.held = Frozen(text)
         embed: nn.Embedding = part.token_embedding
         tokens = torch.tensor([only_token(word) for word in words], device=embed.weight.device)
         started = SPREAD * torch.randn(len(words), vectors, embed.embedding_dim, device=embed.weight.device)
@@ -57,6 +58,11 @@ class PromptLearner(nn.Module):
         super().train(mode)
         self.text.eval()
         return self
+
+    @property
+    def text(self) -> nn.Module:
+        """The text tower, which is saved elsewhere."""
+        return self.held.net
 
     def features(self) -> Tensor:
         """Return the text features of the tiers, (3, D) of length 1."""
@@ -116,12 +122,12 @@ def choose_trained(learner: PromptLearner, perceiver: Perceiver, *, image_tower:
 
 
 @torch.no_grad()
-def put_tiers(learner: PromptLearner, perceiver: Perceiver) -> None:
-    """Replace the tier features of a perceiver by those that were learned."""
+def put_tiers(learner: PromptLearner, seer: Perceiver | System) -> None:
+    """Replace the tier features of a perceiver, or of a system with a frozen CLIP, by those that were learned."""
     features = learner.features()
-    if features.shape != perceiver.tiers.shape:
+    if features.shape != seer.tiers.shape:
         raise ValueError(
-            f"expected tier features {tuple(perceiver.tiers.shape)}, got {tuple(features.shape)}; "
+            f"expected tier features {tuple(seer.tiers.shape)}, got {tuple(features.shape)}; "
             "make the embeddings of the text and the image tower the same size"
         )
-    perceiver.tiers.copy_(features)
+    seer.tiers.copy_(features)

@@ -196,9 +196,14 @@ def plain(mark: Mark) -> dict[str, float]:
 
 
 def noisy(folder: Path, sigma: int) -> Iterator[Pair]:
+    """Clean pictures of a folder with Gaussian noise."""
+    return with_noise(files(folder), sigma)
+
+
+def with_noise(paths: Sequence[Path], sigma: int) -> Iterator[Pair]:
     """Clean pictures with Gaussian noise, clipped and rounded as a file is."""
     random = np.random.RandomState(0)
-    for path in files(folder):
+    for path in paths:
         clean = read(path)
         noise = random.standard_normal(clean.shape) * sigma
         yield Pair(path.name, (clean + noise).clip(0, 255).round().astype(np.uint8), clean)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -78,6 +78,10 @@ def card_scores(measured: dict[str, Any]) -> dict[str, Any]:
 
 def tables(values: Values) -> Iterator[Table]:
     """Lay out a measurement."""
+    if "suite" in values:
+        yield paper_table(values)
+        yield set_table(values["sets"])
+        return
     if values["sets"]:
         yield set_table(values["sets"])
         rows = list(classical_rows(values["sets"]))
@@ -89,6 +93,20 @@ def tables(values: Values) -> Iterator[Table]:
         yield Table("Clean pictures in", columns, [clean_row(name, score) for name, score in clean.items()])
     if values[PERCEPTION]:
         yield from perception_tables(values[PERCEPTION])
+
+
+def paper_table(values: Values) -> Table:
+    """Put our rows under those that papers report."""
+    ways = {"auto": "measured here", "given": "measured here, task given"}
+    rows = [[f"{name}, published", *decibels(row)] for name, row in values["published"].items()]
+    rows += [[f"{values['model']['name']}, {ways[way]}", *decibels(row)] for way, row in values["measured"].items()]
+    title = f"Protocol of the papers, {values['suite']}: PSNR in dB; what is published was not measured here"
+    return Table(title, ("model", *values["sets"], "average"), rows)
+
+
+def decibels(row: Sequence[float]) -> list[str]:
+    """Write a row as papers do."""
+    return [f"{value:.2f}" for value in row]
 
 
 def set_table(sets: Values) -> Table:

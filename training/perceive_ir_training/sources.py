@@ -89,11 +89,12 @@ def load_sources(root: str | Path, mix: MixConfig, seed: int) -> Sources:
         raise ValueError(f"mix.sets names {tested[0]!r}, which is to be tested on; sets to train on: {trained}")
     clean = [name for name in sets if papers.known(name).clean_only]
     pictures = load_pictures(root) if has_pictures(Path(root)) or not sets else Pictures(())
-    extra = tuple(p for name in clean for p in papers.load_clean(name, root))
+    extra = tuple(p for name in clean for p in papers.load_clean(name, root, whole=mix.whole_sets))
     pictures = replace(pictures, photos=(*pictures.photos, *extra))
     if not pictures.photos and not mix.procedural:
         raise ValueError(f"no clean pictures under {root} nor in mix.sets; add photos/, a clean set or mix.procedural")
-    weighed = find_pairs(Path(root), {n: w for n, w in sets.items() if n not in clean}) if mix.paired else []
+    pairs_of = {n: w for n, w in sets.items() if n not in clean}
+    weighed = find_pairs(Path(root), pairs_of, mix.whole_sets) if mix.paired else []
     if mix.paired and not weighed:
         raise ValueError(f"mix.paired is {mix.paired}, but {root} has no pairs/TYPE/input and mix.sets names no pairs")
     return Sources(
@@ -111,8 +112,8 @@ def has_pictures(root: Path) -> bool:
     return any((base / name).is_dir() for base in (root, root / "train") for name in ("photos", "microscopy"))
 
 
-def find_pairs(root: Path, sets: Mapping[str, float]) -> list[tuple[Pairs, float]]:
+def find_pairs(root: Path, sets: Mapping[str, float], whole: bool) -> list[tuple[Pairs, float]]:
     """Find published pairs by name and those of the folder ``pairs``, with how often each is drawn."""
-    named = [(papers.load(name, root), weight) for name, weight in sets.items()]
+    named = [(papers.load(name, root, whole=whole), weight) for name, weight in sets.items()]
     own = [(load_pairs(root / "pairs" / t, t), 1.0) for t in TYPES if (root / "pairs" / t).is_dir()]
     return named + own

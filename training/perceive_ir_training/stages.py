@@ -7,9 +7,9 @@ each keeps its share of the rows.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -17,15 +17,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceive_ir._device import choose_precision
+from perceive_ir._encoders import VGG16, find, sign
 from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.networks import Reading, Signals, System, recompute_blocks
+from perceive_ir.networks import TOWER, Reading, Signals, System, recompute_blocks
 from perceive_ir_training.captions import captions_of, describe_same
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
-from perceive_ir_training.data import Crops, Pictures, vary_tones
 from perceive_ir_training.language import TextTower, clip_loss
 from perceive_ir_training.losses import balanced_l1, clip_aware, perceiver_loss
+from perceive_ir_training.paired import Pairs
 from perceive_ir_training.perceptual import (
     Features,
     PerceptualLoss,
@@ -37,7 +38,8 @@ from perceive_ir_training.perceptual import (
 )
 from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
 from perceive_ir_training.ranks import ALONE, World, share_statistics
-from perceive_ir_training.sampling import Types, draw_batch, draw_mixture, draw_severities, of_one_type
+from perceive_ir_training.sampling import Types, draw_batch, of_one_type
+from perceive_ir_training.shown import perceiver_pictures, put_pairs
 from perceive_ir_training.sources import Sources
 
 PROBE_PICTURES, PROBE_SIDE = 4, 96
@@ -110,6 +112,8 @@ class PerceiverBatch:
     images: Tensor
     severities: Tensor
     thumbnails: Tensor
+    paired: Tensor
+    """(N,): out of pairs; the severities say only which type is there."""
     captions: list[str]
     """Of the crops."""
 
@@ -120,7 +124,7 @@ class PerceiverBatch:
         crops, rows = int((~self.thumbnails).sum()), torch.arange(len(self.images), device=self.images.device)
         own = torch.cat([part[world.share(len(part))] for part in (rows[:crops], rows[crops:])])
         captions = self.captions[world.share(crops)]
-        return PerceiverBatch(self.images[own], self.severities[own], self.thumbnails[own], captions)
+        return PerceiverBatch(self.images[own], self.severities[own], self.thumbnails[own], self.paired[own], captions)
 
 
 class Forgetful:
@@ -159,19 +163,24 @@ class PerceiverStage(Forgetful):
         images, severities, thumbnails = perceiver_pictures(
             pictures, setting.sources.thumbnails, config, random, size, setting.device
         )
+        paired = torch.zeros_like(thumbnails)
+        if config.perceiver.paired:
+            paired = put_pairs(images, severities, thumbnails, config.perceiver.paired, setting.sources, random)
         texts = captions_of(severities[~thumbnails], random) if self.text else []
-        return PerceiverBatch(images, severities, thumbnails, texts).share(setting.world)
+        return PerceiverBatch(images, severities, thumbnails, paired, texts).share(setting.world)
 
     def terms(self, batch: PerceiverBatch) -> Terms:
         weights, perceiver, world = self.setting.config.losses, self.system.perceiver, self.setting.world
         reading = gather_readings(perceiver(batch.images), world)
         with torch.no_grad():
             severities, crops = world.gather(batch.severities), ~world.gather(batch.thumbnails)
-        losses = perceiver_loss(reading, severities, ~crops)
+            paired = world.gather(batch.paired)
+        losses = perceiver_loss(reading, severities, ~crops, paired)
         if self.text:
-            said = world.gather(self.text.encode_text(self.text.tokenise(batch.captions)))
-            same = describe_same(severities[crops])
-            losses["language"] = clip_loss(reading.embedding[crops], said, perceiver.logit_scale.exp(), same)
+            told = crops & ~paired  # of pairs a caption would say a severity that nobody knows
+            said = world.gather(self.text.encode_text(self.text.tokenise(batch.captions)))[told[crops]]
+            same = describe_same(severities[told])
+            losses["language"] = clip_loss(reading.embedding[told], said, perceiver.logit_scale.exp(), same)
         return Terms(weigh(losses, weights))
 
 
@@ -184,54 +193,18 @@ def gather_readings(reading: Reading, world: World) -> Reading:
     return Reading(*joint.split([part.shape[1] for part in parts], dim=1))
 
 
-def perceiver_pictures(
-    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator, size: int,
-    device: torch.device | str = "cpu",
-) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-    """Draw pairs of crops of one damaged picture, then thumbnails: pictures, severities, which are thumbnails."""
-    settings, mix = config.perceiver, config.mix
-    pairs, small = settings.batch * 2 // 5, settings.batch // 5
-    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural)
-    wide = replace(wide, pixels=wide.pixels[:, :, :size])
-    little = thumbnails.draw(small, size, mix.microscopy, random)
-    damaged, true = damage_whole(wide, config, random, device, halves(size))
-    shrunk, small_true = damage_whole(little, config, random, device, (slice(None),))
-    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
-    images, severities = torch.cat([crops, shrunk]), torch.cat([true, small_true])
-    return images, severities, torch.arange(len(images), device=device) >= len(crops)
-
-
-def halves(size: int) -> tuple[slice, slice]:
-    """Return the columns of two crops side by side."""
-    return slice(0, size), slice(size, 2 * size)
-
-
-def damage_whole(
-    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[slice]
-) -> tuple[Tensor, Tensor]:
-    """Damage pictures, many slightly or not at all; return them, and the severities that each of their parts shows."""
-    group = vary_tones(drawn, config.perceiver.tones, random)
-    severities = draw_severities(group.microscopy, config.mix, random)
-    scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
-    severities *= scale.astype(np.float32)
-    true, clean = torch.from_numpy(severities).to(device), group.pixels.to(device)
-    mixture = draw_mixture(group, severities, random).to(device)
-    shown = [mixture.shown(clean, true, part) for part in parts]
-    return mixture.apply(clean, true), torch.stack(shown, dim=1).flatten(0, 1)
-
-
 # ---- stage 1
 
 
 class PromptsStage(Forgetful):
-    """Tier prompts, on scenes in low, medium and high quality."""
+    """Tier prompts, on scenes in low, medium and high quality; of a frozen CLIP nothing learns with them."""
 
-    def __init__(self, setting: Setting, system: System, text: TextTower, halves: Halves) -> None:
+    def __init__(self, setting: Setting, system: System, text: nn.Module, halves: Halves) -> None:
         self.setting, self.system, self.halves = setting, system, halves
         self.learner = PromptLearner(text).to(setting.device)
         system.requires_grad_(False).eval()
         choose_trained(self.learner, system.perceiver)
-        system.perceiver.project.requires_grad_(setting.config.prompts.projection)
+        system.perceiver.project.requires_grad_(setting.config.prompts.projection and system.clip is None)
         self.folds = split(setting.sources.pictures)
         self.modules = nn.ModuleDict({"system": system, "learner": self.learner})
 
@@ -247,14 +220,15 @@ class PromptsStage(Forgetful):
 
     def terms(self, batch: tuple[Tensor, Tensor]) -> Terms:
         images, tiers = batch
-        embeddings = self.system.perceiver.encode_image(images)
-        features, scale = self.learner.features(), self.system.perceiver.logit_scale.exp()
+        embeddings = self.system.encode_image(images)
+        features, scale = self.learner.features(), self.system.scale
         right = (F.normalize(embeddings.detach().float(), dim=-1) @ features.detach().T).argmax(dim=1) == tiers
         return Terms({"prompts": prompt_loss(embeddings, tiers, features, scale)}, {"accuracy": right.float().mean()})
 
     def finish(self, modules: nn.ModuleDict) -> None:
         """The tier features of the perceiver are from now on those of the prompts."""
-        put_tiers(modules["learner"], modules["system"].perceiver)  # type: ignore[arg-type]
+        system = cast(System, modules["system"])
+        put_tiers(cast(PromptLearner, modules["learner"]), system if system.clip else system.perceiver)
 
 
 # ---- stage 2
@@ -296,18 +270,34 @@ class RestorerStage(Forgetful):
     def features(self) -> Features:
         """Return what the perceptual loss compares by."""
         name = self.setting.config.losses.features
-        chosen = TowerFeatures(self.system.perceiver) if name == "tower" else VggFeatures(name)
-        return chosen.to(self.setting.device)
+        if name == TOWER:
+            return TowerFeatures(self.system.perceiver).to(self.setting.device)
+        vgg = VggFeatures(find(name, VGG16) if name == VGG16.name else name)
+        sign(self.system, "vgg", vgg.layers, "VGG-16")
+        return vgg.to(self.setting.device)
 
     def probes(self) -> tuple[ProbeBatch, ...]:
         """Draw training pictures of every type, once."""
         made = []
         for number, name in enumerate(TYPES):
+            random, paired = self.setting.random(3, number), self.pairs_of(name)
+            if paired:
+                damaged, target = (t.to(self.setting.device) for t in paired.draw(PROBE_PICTURES, PROBE_SIDE, random))
+                made.append(ProbeBatch(damaged, target, self.told_of(damaged, shown_by(name).to(damaged))))
+                continue
             only = replace(of_one_type(self.setting.config.mix, name), microscopy=0.0)
-            pictures, random = self.setting.sources.at(0), self.setting.random(3, number)
+            pictures = self.setting.sources.at(0)
             drawn = draw_batch(pictures, PROBE_PICTURES, PROBE_SIDE, only, random, device=self.setting.device)
             made.append(ProbeBatch(drawn.damaged, drawn.target, drawn.told))
         return tuple(made)
+
+    def pairs_of(self, name: str) -> Pairs | None:
+        """Return pairs that show a type of damage, where there are some."""
+        return next((pairs for pairs in self.setting.sources.pairs if pairs.type == name), None)
+
+    def told_of(self, damaged: Tensor, shown: Tensor) -> Tensor:
+        """Return what is told of pairs, of which only the type is known (B, T): what is perceived, or a little."""
+        return self.read(damaged).clamp_min(LEAST_TOLD) * shown
 
     def batch(self, step: int, size: int) -> RestorerBatch:
         config, random = self.setting.config, self.setting.random(2, step)
@@ -325,7 +315,7 @@ class RestorerStage(Forgetful):
             mine = range(rows.start - made, rows.stop - made)
             pairs = self.setting.sources.draw_pairs(paired, size, random, mine)
             damaged, target, shown = (t.to(self.setting.device) for t in pairs)
-            parts.append((damaged, target, self.read(damaged).clamp_min(LEAST_TOLD) * shown, shown))
+            parts.append((damaged, target, self.told_of(damaged, shown), shown))
         damaged, target, told, true = (torch.cat(tensors)[rows] for tensors in zip(*parts, strict=True))
         return RestorerBatch(damaged, target, told, true.argmax(dim=1), semantics)
 
@@ -337,22 +327,19 @@ class RestorerStage(Forgetful):
 
     def restore(self, damaged: Tensor, told: Tensor) -> Tensor:
         """Restore pictures with the condition given."""
-        restored: Tensor = self.system.restorer(damaged, Signals(told))
+        restored: Tensor = self.system.restorer(damaged, self.system.signals(damaged, told))
         return restored
 
     def terms(self, batch: RestorerBatch) -> Terms:
-        weights, perceiver = self.setting.config.losses, self.system.perceiver
-        semantics = None
+        weights, semantics = self.setting.config.losses, None
         if batch.semantics:
             with torch.no_grad():
-                semantics = perceiver.semantics(batch.damaged)
+                semantics = self.system.semantics(batch.damaged)
         restored = self.system.restorer(batch.damaged, Signals(batch.told, semantics)).float()
         losses = {"l1": balanced_l1(restored, batch.target, batch.damaged, self.setting.world.gather)}
         notes = {}
         if weights.clip:
-            tiers = F.normalize(perceiver.tiers, dim=-1)
-            cosines = perceiver.encode_image(restored, normalize=True) @ tiers.T
-            losses["clip"], seen = clip_aware(cosines, weights.temperature)
+            losses["clip"], seen = clip_aware(self.system.tier_cosines(restored), weights.temperature)
             notes = {f"p_{name}": p for name, p in zip(("low", "medium", "high"), seen, strict=True)}
         if self.perceptual is not None:
             rivals = () if self.probe is None else rivals_of(
@@ -379,6 +366,11 @@ class RestorerStage(Forgetful):
         """Take over what was measured."""
         if self.probe is not None:
             self.probe.load_state_dict(kept["probe"])
+
+
+def shown_by(name: str) -> Tensor:
+    """Return the severities (1, T) of a type that is there, and of no other."""
+    return torch.tensor([[float(t == name) for t in TYPES]])
 
 
 def weigh(losses: Mapping[str, Tensor], weights: Any) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.networks import Perceiver, Signals, System
+from perceive_ir.networks import Perceiver, System
 from perceive_ir_training.config import MixConfig
 from perceive_ir_training.curves import INK, PAPER, font
 from perceive_ir_training.data import Pictures
@@ -60,7 +60,7 @@ def damage(
 def restore_panel(system: System, panel: Panel, device: torch.device | str = "cpu") -> Tensor:
     """Restore the panel with the truth told."""
     parts = [
-        system.restorer(damaged.to(device), Signals(told.to(device))).float().cpu()
+        system.restorer(damaged.to(device), system.signals(damaged.to(device), told.to(device))).float().cpu()
         for damaged, told in zip(panel.damaged.split(EACH), panel.told.split(EACH), strict=True)
     ]
     return torch.cat(parts).clamp(0, 1)

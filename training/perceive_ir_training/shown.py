@@ -1,0 +1,74 @@
+"""What the perceiver is shown while it learns: crops and thumbnails, damaged by formula or out of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from perceive_ir_training.config import TrainConfig
+from perceive_ir_training.data import Crops, Pictures, vary_tones
+from perceive_ir_training.sampling import draw_mixture, draw_severities
+from perceive_ir_training.sources import Sources
+
+THUMBNAIL_TIMES = 4
+"""How many times smaller a part of a pair is made to stand for a thumbnail."""
+
+
+def perceiver_pictures(
+    pictures: Pictures, thumbnails: Pictures, config: TrainConfig, random: np.random.Generator, size: int,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    """Draw pairs of crops of one damaged picture, then thumbnails: pictures, severities, which are thumbnails."""
+    settings, mix = config.perceiver, config.mix
+    pairs, small = settings.batch * 2 // 5, settings.batch // 5
+    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural)
+    wide = replace(wide, pixels=wide.pixels[:, :, :size])
+    little = thumbnails.draw(small, size, mix.microscopy, random)
+    damaged, true = damage_whole(wide, config, random, device, halves(size))
+    shrunk, small_true = damage_whole(little, config, random, device, (slice(None),))
+    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
+    images, severities = torch.cat([crops, shrunk]), torch.cat([true, small_true])
+    return images, severities, torch.arange(len(images), device=device) >= len(crops)
+
+
+def put_pairs(
+    images: Tensor, severities: Tensor, thumbnails: Tensor, share: float, sources: Sources, random: np.random.Generator
+) -> Tensor:
+    """Replace a share of the pictures by damaged ones out of pairs, in place; say which they are (N,)."""
+    size, small = images.shape[-1], int(thumbnails.sum())
+    crops, shrunk = round(share * (len(images) - small) / 2), round(share * small)
+    paired = torch.zeros_like(thumbnails)
+    if crops:
+        wide, _, shown = sources.draw_pairs(crops, 2 * size, random)
+        beside = torch.stack([wide[:, :, :size, :size], wide[:, :, :size, size:]], dim=1).flatten(0, 1)
+        images[: 2 * crops], severities[: 2 * crops] = beside.to(images), shown.repeat_interleave(2, 0).to(severities)
+        paired[: 2 * crops] = True
+    if shrunk:
+        wide, _, shown = sources.draw_pairs(shrunk, THUMBNAIL_TIMES * size, random)
+        images[-shrunk:] = F.avg_pool2d(wide, THUMBNAIL_TIMES).to(images)
+        severities[-shrunk:], paired[-shrunk:] = shown.to(severities), True
+    return paired
+
+
+def halves(size: int) -> tuple[slice, slice]:
+    """Return the columns of two crops side by side."""
+    return slice(0, size), slice(size, 2 * size)
+
+
+def damage_whole(
+    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[slice]
+) -> tuple[Tensor, Tensor]:
+    """Damage pictures, many slightly or not at all; return them, and the severities that each of their parts shows."""
+    group = vary_tones(drawn, config.perceiver.tones, random)
+    severities = draw_severities(group.microscopy, config.mix, random)
+    scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
+    severities *= scale.astype(np.float32)
+    true, clean = torch.from_numpy(severities).to(device), group.pixels.to(device)
+    mixture = draw_mixture(group, severities, random).to(device)
+    shown = [mixture.shown(clean, true, part) for part in parts]
+    return mixture.apply(clean, true), torch.stack(shown, dim=1).flatten(0, 1)
