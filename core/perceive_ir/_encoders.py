@@ -17,6 +17,7 @@ from torch import nn
 
 from perceive_ir._catalogue import FOLDER_VARIABLE, folders
 from perceive_ir._errors import WeightsError
+from perceive_ir._triton import without_triton
 from perceive_ir._weights import digest_of, read_tensors
 from perceive_ir.networks.encoders import OPEN_CLIP, TIMM, TOWER, ClipSpace, ClsTaps, EncoderConfig
 from perceive_ir.networks.system import System
@@ -77,7 +78,8 @@ def sign(system: System, role: str, net: nn.Module, title: str) -> None:
 
 def load_taps(config: EncoderConfig) -> ClsTaps:
     """Load a ViT of ``timm``."""
-    import timm
+    with without_triton():
+        import timm
 
     name = config.semantics.removeprefix(TIMM)
     build: Callable[..., Any] = timm.create_model
@@ -98,7 +100,8 @@ def load_taps(config: EncoderConfig) -> ClsTaps:
 
 def load_clip(config: EncoderConfig) -> ClipSpace:
     """Load a model of ``open_clip``; its weights are read from safetensors alone."""
-    import open_clip
+    with without_triton():
+        import open_clip
 
     name, _, tag = config.clip.removeprefix(OPEN_CLIP).partition("/")
     about: Mapping[str, Any] = open_clip.get_pretrained_cfg(name, tag) or {}

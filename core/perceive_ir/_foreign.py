@@ -25,6 +25,7 @@ from perceive_ir._advice import one_line
 from perceive_ir._catalogue import find, place_for
 from perceive_ir._errors import MissingExtraError, WeightsError
 from perceive_ir._held import most_held
+from perceive_ir._triton import without_triton
 from perceive_ir._vocabulary import TYPES, type_of
 from perceive_ir._weights import Card, card_text, fill, load_system, read_signed, read_tensors, write_signed
 from perceive_ir.networks import ForeignNet, SizeNeeds, System, SystemConfig
@@ -258,7 +259,8 @@ def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def spandrel() -> Any:
     """Return spandrel, which is optional."""
     try:
-        import spandrel as library
+        with without_triton():
+            import spandrel as library
     except ImportError:
         remedy = 'pip install "napari-perceive-ir[spandrel]"'
         raise MissingExtraError(f"networks of others need spandrel: {remedy}") from None

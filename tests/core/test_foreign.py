@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -371,3 +372,8 @@ def test_weights_within_a_checkpoint_are_found() -> None:
     wrapped = {"state_dict": {f"module.{name}": t for name, t in nafnet().state_dict().items()}, "epoch": 3}
     torch.save(wrapped, "wrapped.ckpt")
     assert read_state(Path("wrapped.ckpt")).keys() == nafnet().state_dict().keys()
+
+
+def test_triton_stays_out_of_a_process_that_may_draw() -> None:
+    code = "import sys; from perceive_ir._foreign import spandrel; spandrel(); assert 'triton' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

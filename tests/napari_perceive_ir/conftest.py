@@ -12,6 +12,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from perceive_ir._triton import without_triton
+
+with without_triton():  # the pages that train, and spandrel's own networks, import it after windows have drawn
+    import torch._dynamo  # noqa: F401
+
 if TYPE_CHECKING:
     from napari_perceive_ir._dock import RestoreDock
 
