@@ -24,6 +24,7 @@ from perceive_ir._catalogue import load
 from perceive_ir._errors import MissingExtraError, PerceiveIRError
 from perceive_ir._foreign import first_line
 from perceive_ir._guide import CONDITION_STEP
+from perceive_ir._triton import without_triton
 from perceive_ir._version import VERSION
 from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir._weights import Card
@@ -206,7 +207,7 @@ def traced(made: Graph) -> Any:
     nested = shapes[:2] + ((shapes[2:],) if len(shapes) > 2 else ())  # feature vectors are one argument
     inputs = made.inputs(2, 3, 4)
     try:
-        with quietly(), torch.inference_mode():
+        with quietly(), without_triton(), torch.inference_mode():
             program = torch.onnx.export(
                 made.network.eval(), tuple(inputs.values()), dynamo=True, verbose=False, dynamic_shapes=nested,
                 input_names=list(inputs), output_names=list(made.outputs),

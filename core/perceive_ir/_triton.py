@@ -10,13 +10,14 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-TRITON = "triton"
+TRITON, CANVAS = "triton", "vispy"
+"""What is kept out, and what a process has imported that draws."""
 
 
 @contextmanager
 def without_triton() -> Iterator[None]:
-    """Import libraries in here that import triton by the way; nothing of ours needs it."""
-    if TRITON in sys.modules:
+    """Import libraries in here that import triton by the way; nothing of ours needs it where there is a canvas."""
+    if TRITON in sys.modules or CANVAS not in sys.modules:
         yield
         return
     from torch.utils import _triton

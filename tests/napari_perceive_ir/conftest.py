@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import vispy  # noqa: F401
 from numpy.typing import NDArray
 
 from perceive_ir._triton import without_triton
