@@ -3,6 +3,7 @@
     python scripts/benchmark_engine.py speed      # medians of interleaved runs, one process
     python scripts/benchmark_engine.py memory     # peak memory above the caller's arrays, one process per size
     python scripts/benchmark_engine.py start      # import and load times, best of three fresh processes
+    python scripts/benchmark_engine.py kept       # what it is worth to keep the memory that tensors give back
 
 Networks other than compact have random weights here: only their speed is measured.
 """
@@ -186,6 +187,36 @@ def start() -> None:
         sys.stdout.write(f"| {name} | {min(times):.2f} s |\n")
 
 
+def kept() -> None:
+    """Print seconds and page faults of a picture in processes that keep nothing, what glibc keeps, and what we keep."""
+    from perceive_ir._memory import VARIABLES
+
+    plain = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    ways = {"nothing": {"MALLOC_TRIM_THRESHOLD_": "65536"}, "as glibc does": {}, "kept": VARIABLES}
+    for way, variables in ways.items():
+        for side in (256, 512, 1024):
+            command = [sys.executable, __file__, "again", str(side)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True, env=plain | variables)
+            sys.stdout.write(f"| {way} | {side}² | {done.stdout.strip()} |\n")
+
+
+def again(side: int) -> None:
+    """Print the least of four times of a picture, and the page faults of the last."""
+    import resource
+
+    import perceive_ir as pir
+
+    image, model = picture(side, side), pir.load(device="cpu", precision="float32")
+    seen = model.perceive(image)
+    times, faults = [], 0
+    for _ in range(5):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        times.append(timed(lambda: model.restore(image, perception=seen, **RECIPE)))
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+    sys.stdout.write(f"{min(times[1:]):.3f} s | {faults}")
+
+
 if __name__ == "__main__":
-    chosen = {"speed": speed, "memory": memory, "start": start, "one": lambda: one(int(sys.argv[2]))}
+    sized = {name: lambda run=run: run(int(sys.argv[2])) for name, run in {"one": one, "again": again}.items()}
+    chosen = {"speed": speed, "memory": memory, "start": start, "kept": kept, **sized}
     chosen[sys.argv[1] if len(sys.argv) > 1 else "speed"]()
