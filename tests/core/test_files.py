@@ -10,6 +10,7 @@ import struct
 import threading
 import warnings
 import zlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,7 @@ def exif(orientation: int, **texts: str) -> bytes:
     return block.tobytes()
 
 
+@cache  # its bytes hold the time of its making
 def profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 

@@ -62,7 +62,7 @@ GROUPS = replace(
 SMALL = TextConfig(embedding=16, width=16, layers=1, heads=2)
 TERMS = {"tiers", "types", "severities", "contrast", "language", "prompts", "l1", "clip", "perceptual", "norm"}
 CLOSE, ALIKE = 1e-5, 1e-3
-"""Of weights, and of mean gradients relative to their length. Adam makes much of gradients that are hardly there."""
+"""Of weights, and of gradients relative to their length. Adam makes much of gradients that are hardly there."""
 
 
 @contextmanager
@@ -210,8 +210,8 @@ def test_two_processes_train_every_stage_as_one_does(folder, runs):
     assert runs["together"] == {"codes": [0, 0], "said": ["", ""]}
     for one, other in zip(losses_of(folder / "alone"), losses_of(folder / "together"), strict=True):
         assert one.keys() == other.keys()
-        terms = sorted(TERMS & one.keys())
-        assert [one[key] for key in terms] == pytest.approx([other[key] for key in terms], abs=1e-5, rel=1e-4)
+        for key in TERMS & one.keys():
+            assert one[key] == pytest.approx(other[key], abs=1e-5, rel=ALIKE if key == "norm" else 1e-4), key
     for stage in STAGES:
         found = differences(folder / "alone", folder / "together", stage)
         # Attention does not depend on the bias of its keys, whose gradient is rounding errors alone.
