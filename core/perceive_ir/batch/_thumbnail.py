@@ -30,8 +30,8 @@ def thumbnail(array: Any, layout: Layout, limits: tuple[float, float], longest: 
     pixels = pixels[..., :3] if pixels.ndim == 3 else pixels
     low, high = limits
     with np.errstate(all="ignore"):
-        share = (pixels.astype(np.float64) - low) / (high - low)
-    grey = (np.nan_to_num(share, nan=0.0).clip(0, 1) * 255).round().astype(np.uint8)
+        share = (pixels.astype(np.result_type(pixels.dtype, np.float32)) - low) / (high - low)
+    grey = (np.fmin(np.fmax(share, 0), 1) * 255).round().astype(np.uint8)  # NaN becomes black
     stream = io.BytesIO()
     Image.fromarray(grey).save(stream, "JPEG", quality=QUALITY, subsampling=0)
     return stream.getvalue()
