@@ -28,6 +28,7 @@ class FolderRows(QObject):
 
     def __init__(self, form: QFormLayout) -> None:
         super().__init__(form)
+        self._suggested = ""
         self.source = FolderField("The folder whose pictures are restored; they stay as they are.")
         self.output = FolderField("The folder for the results, with their journal and their report.")
         add_row(form, "&In", self.source.line, self.source)
@@ -42,11 +43,12 @@ class FolderRows(QObject):
         return self.source.path is not None and self.output.path is not None
 
     def _suggest(self) -> None:
-        """Put the results beside the pictures, unless a folder is chosen."""
-        source = self.source.path
-        if source is not None and self.output.path is None:
+        """Put the results beside the pictures, unless a folder is chosen for them."""
+        source, line = self.source.path, self.output.line
+        if source is not None and line.text().strip() in ("", self._suggested):
             whole = source.absolute()
-            self.output.line.setText(shortened(whole.parent / f"{whole.name}_restored"))
+            self._suggested = shortened(whole.parent / f"{whole.name}_restored")
+            line.setText(self._suggested)
 
 
 class FolderField(QWidget):

@@ -75,11 +75,13 @@ def restore_ome_zarr(
     recipe, source, target = make_recipe(recipe, **fields), Path(source), Path(target)
     picture = Multiscale.read(source)
     check_target(target, source, force=force)
-    unfinished = target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
+    unfinished = begun(target)
     unfinished.mkdir(exist_ok=True)
     try:
         with locked(unfinished / "lock"):
             about = yield from finished(picture, unfinished, recipe, perception, restorer or model_of(recipe))
+            if Multiscale.read(source).identity != picture.identity:
+                raise ImageFileError(f"{source} changed while it was restored; run again")
             publish(unfinished / "picture", target)
     except BlockingIOError:
         raise FolderError(f"{target} is being made by another run; wait until it ends") from None
@@ -98,6 +100,24 @@ def check_target(target: Path, source: Path, *, force: bool) -> None:
         raise ValueError(f"{target} would replace a part of its input; give another place")
     if os.path.lexists(target) and not (force and is_ome_zarr(target)):
         raise ValueError(f"{target} exists; {'give another name' if force else 'give --force to overwrite'}")
+
+
+def begun(target: Path) -> Path:
+    """Return the folder of what is not done yet of a result."""
+    return target.with_name(f".{target.name}{PARTIAL_SUFFIX}")
+
+
+def forget(target: Path) -> None:
+    """Delete what was begun of a result, unless somebody is at it."""
+    unfinished = begun(target)
+    if not unfinished.is_dir():
+        return
+    try:
+        with locked(unfinished / "lock"):
+            pass
+    except BlockingIOError:
+        return
+    shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def finished(

@@ -207,6 +207,45 @@ def test_one_bad_file_never_stops_the_run_and_stays_failed(batch: Batch, tiny_mo
     assert go(batch, tiny_model)["2.png"] == "done"
 
 
+def test_what_changes_while_it_is_read_is_tried_again_by_the_next_run(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    whole = _stages.read_image
+
+    def touched(path: Path) -> Any:
+        picture = whole(path)
+        if path.name == "2.png":
+            os.utime(path, ns=(0, path.stat().st_mtime_ns + 1))  # the same bytes once more, as a slow copy writes them
+        return picture
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_stages, "read_image", touched)
+        events = {event.name: event for event in run(batch, tiny_model)}
+    assert events["2.png"].words == "changed while it was read; run again"
+    assert fresh(batch, tiny_model) == {"2.png"}
+
+
+def test_a_mapped_picture_that_changes_while_it_is_restored_is_not_written(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    from perceive_ir.files import _tiff_read
+
+    monkeypatch.setattr(_tiff_read, "LAZY_BYTES", 1)
+    tifffile.imwrite(batch.source / "1.tif", np.random.default_rng(0).integers(0, 200, (24, 32), np.uint8))
+    whole = _stages.restore
+
+    def changed(*args: Any) -> Any:
+        os.utime(batch.source / "1.tif", ns=(0, 1))
+        return whole(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_stages, "restore", changed)
+        events = {event.name: event for event in run(batch, tiny_model)}
+    assert events["1.tif"].words == "changed while it was read; run again"
+    assert "1.tif" not in contents(batch.output)
+    assert fresh(batch, tiny_model) == {"1.tif"}
+
+
 def test_a_bug_in_one_picture_is_told_and_harms_no_other(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
     whole = tiny_model.perceive_all
 
@@ -263,11 +302,18 @@ def test_names_follow_the_template_and_the_format(batch: Batch, tiny_model: Rest
 
 
 @pytest.mark.parametrize(
-    "template", ["", "x{ext}", "{stem}/{ext}", "{stam}", "{stem", "../{stem}", ".{stem}", "{0}{stem}"]
-)
+    "template",
+    ["", "x{ext}", "{stem}/{ext}", "{stam}", "{stem", "../{stem}{ext}", ".{stem}{ext}", "{0}{stem}", "{stem}",
+     "{stem}.txt", "{stem}:{task}{ext}", "a\\{stem}{ext}", "{stem}?{ext}", "{stem}\n{ext}"],
+)  # fmt: skip
 def test_a_template_that_makes_no_names_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="name"):
         Batch(Path("in"), Path("out"), name=template)
+
+
+@pytest.mark.parametrize("template", ["{stem}_a b ü{ext}", "{stem}.PNG", "{stem}_{task}.ome.zarr"])
+def test_any_other_template_is_taken(template: str) -> None:
+    assert Batch(Path("in"), Path("out"), name=template).name == template
 
 
 def test_formats_that_are_only_read_get_another_suffix(batch: Batch, tiny_model: Restorer) -> None:
@@ -310,6 +356,26 @@ def test_an_output_folder_inside_is_not_gone_through(batch: Batch, tiny_model: R
         assert go(inside, tiny_model) == dict.fromkeys(ALL, "done")
 
 
+def test_the_input_folder_may_lie_in_the_output_folder(batch: Batch, tiny_model: Restorer) -> None:
+    around = replace(batch, output=batch.source.parent)
+    for _ in range(2):
+        assert go(around, tiny_model) == dict.fromkeys(ALL, "done")
+    assert (batch.source.parent / "more" / "3.tif").is_file()
+
+
+def test_a_locked_folder_beside_the_pictures_stops_nothing(batch: Batch, monkeypatch: Any) -> None:
+    (batch.source / "lost+found").mkdir()
+    stat = os.stat
+
+    def denied(path: Any, *args: Any, **options: Any) -> Any:
+        if Path(os.fsdecode(path)).parent.name == "lost+found":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return stat(path, *args, **options)
+
+    monkeypatch.setattr(os, "stat", denied)
+    assert [entry.name for entry in entries(replace(batch, recursive=False), {})] == ["1.tif", "2.png", "10.jpg"]
+
+
 def test_a_link_to_an_input_is_not_written_through(batch: Batch, tiny_model: Restorer) -> None:
     batch.output.mkdir()
     (batch.output / "1.tif").symlink_to(batch.source / "1.tif")
@@ -332,12 +398,25 @@ def test_two_pictures_never_share_a_place(batch: Batch, tiny_model: Restorer) ->
     assert states(found) == dict.fromkeys([*ALL, "2.tif"], "done") | {"2.tif": "failed"}
 
 
+def test_a_new_picture_does_not_take_the_place_of_a_result(batch: Batch, tiny_model: Restorer) -> None:
+    as_png = replace(batch, format="png")
+    go(as_png, tiny_model)
+    save(batch.source / "1.jpg", 8)  # comes before 1.tif
+    before = contents(batch.output)
+    events = {event.name: event for event in run(as_png, tiny_model)}
+    assert events["1.tif"].earlier and events["1.jpg"].words.startswith(
+        "its result would take the place of that of 1.tif"
+    )
+    assert contents(batch.output) == before
+
+
 def test_a_pattern_chooses_and_hidden_files_stay_out(batch: Batch) -> None:
     save(batch.source / ".hidden.tif", 1)
     (batch.source / HIDDEN).mkdir()
     save(batch.source / HIDDEN / "thumb.png", 1)
     assert [entry.name for entry in entries(batch, {})] == ["1.tif", "2.png", "10.jpg", "more/3.tif"]
-    assert [entry.name for entry in entries(replace(batch, pattern="*.tif"), {})] == ["1.tif", "more/3.tif"]
+    for pattern in ("*.tif", "*.TIF"):
+        assert [entry.name for entry in entries(replace(batch, pattern=pattern), {})] == ["1.tif", "more/3.tif"]
     assert [entry.name for entry in entries(replace(batch, recursive=False), {})] == ["1.tif", "2.png", "10.jpg"]
 
 

@@ -21,7 +21,7 @@ import pytest
 from typer.testing import CliRunner
 
 from perceive_ir import TYPES, Restorer, files
-from perceive_ir.batch import HIDDEN, _batch, report_path
+from perceive_ir.batch import HIDDEN, Row, _batch, _report, report_path
 from perceive_ir.commands import app
 
 CLI = CliRunner()
@@ -88,6 +88,28 @@ def check_report(output: Path) -> None:
     assert found["counts"] == {"waiting": 0, "done": 2, "failed": 1, "skipped": 0}
     assert len(found["files"][0]["content"]) == len(found["files"][0]["weights"]) == 64
     assert found["recipe"]["severity"] == 0.8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no such names there")
+def test_no_name_of_a_file_is_more_than_a_name_in_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    save("=1+1.tif")
+    save("-20 \u202egpj<script>.png", 1)
+    run("batch", "in", "out", "--task", "denoise", "--name", "{stem}_{task}{ext}", "--no-second-look")
+    rows = table(report_path(Path("out")).with_suffix(".csv"))
+    assert [row["input"] for row in rows] == ["./-20 \u202egpj<script>.png", "./=1+1.tif"]
+    assert all(Path("in", row["input"]).is_file() and Path("out", row["output"]).is_file() for row in rows)
+    page = report_path(Path("out")).read_text(encoding="utf-8")
+    assert "\u202e" not in page and "gpj<script>" not in page and "-20 \ufffdgpj&lt;script&gt;.png" in page
+    assert "perceive-ir batch IN OUT --task denoise --name &#x27;{stem}_{task}{ext}&#x27;" in page
+    monkeypatch.chdir("in")
+    told = run("assess", "=1+1.tif", "--csv", "-").stdout
+    assert told.splitlines()[1].startswith("./=1+1.tif,")
+
+
+def test_a_report_names_damage_as_people_do() -> None:
+    seen = Row("a.png", "a.png", about={"before": {"condition": {"lowlight": 0.5, "lowres": 0.0}}})
+    bars = _report.type_bars([seen])
+    assert "<span>low light</span>" in bars and "1 · severity 0.50" in bars and "resolution" not in bars
 
 
 def table(path: Path) -> list[dict[str, str]]:

@@ -345,7 +345,8 @@ def test_a_scheduler_that_does_not_answer_is_one_line_soon(batch: Batch, monkeyp
 
 def test_a_missing_extra_is_one_line_with_the_remedy(batch: Batch, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "distributed", None)
-    for words in (["--scheduler", "tcp://127.0.0.1:9"], ["--devices", "cpu,cpu"]):
+    ways = ["--scheduler", "tcp://127.0.0.1:9"], ["--devices", "cpu,cpu"]
+    for words in (*ways, *([*way, "--dry-run"] for way in ways)):
         told = command("batch", batch.source, batch.output, *words)
         assert told.exit_code == 1 and told.stderr.count("\n") == 1
         assert 'pip install "napari-perceive-ir[cluster]"' in told.stderr
@@ -355,8 +356,33 @@ def test_a_missing_extra_is_one_line_with_the_remedy(batch: Batch, monkeypatch: 
     "words", [["--scheduler", "tcp://x:1", "--devices", "cpu"], ["--devices", "cpu,cpu", "--device", "cpu"]]
 )
 def test_two_ways_at_once_are_refused(batch: Batch, words: list[str]) -> None:
-    told = command("batch", batch.source, batch.output, *words)
-    assert told.exit_code == 1 and "give one" in told.stderr
+    for dry in ([], ["--dry-run"]):
+        told = command("batch", batch.source, batch.output, *words, *dry)
+        assert told.exit_code == 1 and "give one" in told.stderr
+
+
+def test_a_dry_run_says_whether_the_workers_are_there(
+    batch: Batch, client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def foreseen(*words: object) -> Any:
+        return command("batch", batch.source, batch.output, "--model", batch.recipe.model, "--dry-run", *words)
+
+    address = client.scheduler.address
+    there = foreseen("--scheduler", address, "--device", "cuda:77")  # which this machine need not have
+    assert there.exit_code == 0, there.stderr
+    assert there.stdout.splitlines()[-2:] == [
+        "nothing was written: 12 new", f"{address} answers; workers: 2, threads: 2"
+    ]  # fmt: skip
+    assert foreseen("--devices", "cpu, cpu").stdout.splitlines()[-1] == "workers: cpu, cpu"
+    monkeypatch.setattr(_client, "PATIENCE", 1.0)
+    for words, why in (
+        (["--scheduler", "tcp://127.0.0.1:9"], "no scheduler answers at tcp://127.0.0.1:9"),
+        (["--devices", "cpu,cuda:77"], "no CUDA device 'cuda:77'"),
+    ):
+        refused = foreseen(*words)
+        assert refused.exit_code == 1 and why in refused.stderr and refused.stderr.count("\n") == 1
+        assert not refused.stdout
+    assert not batch.output.exists()
 
 
 def test_the_command_has_a_cluster_do_it(batch: Batch, client: Any) -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 import perceive_ir as pir
 from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, _lazy, _ome_zarr, files
 from perceive_ir.batch import Batch, run, write_report
+from perceive_ir.batch._lock import locked
 from perceive_ir.files import PARTIAL_SUFFIX
 from perceive_ir.files._zarr import description_of
 
@@ -109,6 +110,18 @@ def test_the_result_has_the_pixels_of_the_whole_and_all_else_as_it_was(
     assert Recipe(**description_of(target)["recipe"]) == DENOISE  # type: ignore[index]
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_strict_validator_finds_nothing_wrong_before_or_after(version: str, tmp_path: Path, model: Restorer) -> None:
+    validator = pytest.importorskip("yaozarrs")
+    source, target = made(tmp_path / "in.ome.zarr", noise(2, 2, 120, 110), "czyx", version), tmp_path / "out.ome.zarr"
+    go(source, target, model)
+    for folder in (source, target):
+        validator.validate_zarr_store(str(folder))
+    shutil.rmtree(target / "s1")
+    with pytest.raises(ValueError, match="s1"):
+        validator.validate_zarr_store(str(target))
+
+
 def test_smaller_levels_are_means_of_the_finest(tmp_path: Path, model: Restorer) -> None:
     go(made(tmp_path / "in.zarr", noise(256, 192)), tmp_path / "out.zarr", model)
     levels = [zarr.open_group(tmp_path / "out.zarr", mode="r")[f"s{n}"][...].astype(float) for n in range(3)]  # type: ignore[index,union-attr]
@@ -174,6 +187,19 @@ def test_a_result_that_was_just_published_is_not_emptied_by_what_comes_after_a_c
     go(source, target, model, force=True)
     assert contents(target) == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.zarr", "out.zarr"]
+
+
+def test_a_picture_that_changes_meanwhile_is_not_published(tmp_path: Path, model: Restorer) -> None:
+    source, target = made(tmp_path / "in.zarr", noise(200, 200)), tmp_path / "out.zarr"
+    steps = pir.restore_ome_zarr(source, target, DENOISE, restorer=model)
+    next(steps)
+    made(source, noise(200, 200) // 2)
+    with pytest.raises(ImageFileError, match="changed while it was restored; run again"):
+        list(steps)
+    assert not target.exists()
+    go(source, target, model)
+    go(source, tmp_path / "other.zarr", model)
+    assert contents(target) == contents(tmp_path / "other.zarr")
 
 
 def test_a_log_that_was_cut_off_loses_its_last_line_only(tmp_path: Path, model: Restorer) -> None:
@@ -268,6 +294,19 @@ def test_a_stopped_folder_goes_on_within_an_ome_zarr(
     go(batch.source / "more" / "a.ome.zarr", tmp_path / "alone.zarr", model)
     assert contents(batch.output / "more" / "a_denoise.ome.zarr") == contents(tmp_path / "alone.zarr")
     assert not list(batch.output.rglob(f"*{PARTIAL_SUFFIX}"))
+
+
+def test_what_was_begun_does_not_survive_a_finished_run(batch: Batch, model: Restorer) -> None:
+    events = run(batch, model)
+    next(event for event in events if event.fraction > 0.5)
+    events.close()
+    (begun,) = batch.output.rglob(f"*{PARTIAL_SUFFIX}")
+    shutil.rmtree(batch.source / "more")  # nobody goes on with it
+    with locked(begun / "lock"):
+        assert set(states(batch, model)) == {"b.tif"}
+        assert begun.is_dir()
+    states(batch, model)
+    assert not begun.exists()
 
 
 def test_a_bad_ome_zarr_fails_alone(batch: Batch, model: Restorer) -> None:

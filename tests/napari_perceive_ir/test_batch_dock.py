@@ -371,6 +371,18 @@ def test_any_folder_can_be_typed(qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, 
         assert output in (None, str(controls.folders.output.path)) and controls.folders.ready
 
 
+def test_the_suggested_folder_follows_the_pictures_until_one_is_chosen(qtbot: QtBot, tmp_path: Path) -> None:
+    controls = BatchControls()
+    qtbot.addWidget(controls)
+    source, output = controls.folders.source, controls.folders.output
+    for name in ("june", "july"):
+        source.choose(tmp_path / name)
+        assert output.path == tmp_path / f"{name}_restored"
+    output.choose(tmp_path / "mine")
+    source.choose(tmp_path / "june")
+    assert output.path == tmp_path / "mine"
+
+
 def test_folders_of_the_user_are_shown_with_a_tilde(
     qtbot: QtBot, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

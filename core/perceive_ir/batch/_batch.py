@@ -6,7 +6,8 @@ import os
 import unicodedata
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
+from fnmatch import fnmatchcase
+from itertools import chain
 from pathlib import Path
 from string import Formatter
 
@@ -27,6 +28,8 @@ FORMATS = (SAME, *(suffix.removeprefix(".") for suffix in SUFFIXES))
 NAME = "{stem}{ext}"
 FIELDS = {"stem": "cells", "ext": ".tif", "task": "denoise"}
 """What a name may be made of, with examples."""
+FORBIDDEN = '<>:"/\\|?*'
+"""What names of files do not hold on all systems: results may lie on a drive that others use."""
 READ_ONLY_SUFFIXES = (".bmp", ".gif", ".lsm")
 """How names of pictures end that are read but not written."""
 
@@ -39,7 +42,7 @@ class Batch:
     output: Path
     recipe: Recipe = field(default_factory=Recipe)
     pattern: str = ""
-    """Which files to take, such as ``*.tif``; by default all whose names end like pictures."""
+    """Which files to take, such as ``*.tif``, in upper or lower case; by default all whose names end like pictures."""
     recursive: bool = False
     """Whether folders inside the input folder are gone through too."""
     format: str = SAME
@@ -71,6 +74,14 @@ class Batch:
         """The tasks, for names."""
         return "+".join(self.recipe.tasks) or "auto"
 
+    @property
+    def options(self) -> list[str]:
+        """What the command is given beside folders and recipe, to make the same."""
+        texts = {name: getattr(self, name) for name in ("pattern", "format", "name")}
+        given = [(f"--{name}", text) for name, text in texts.items() if text not in ("", SAME, NAME)]
+        flags = {"--recursive": self.recursive, "--only-low": self.only_low}
+        return [*chain(*given), *(flag for flag, wanted in flags.items() if wanted)]
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -96,8 +107,10 @@ def check_template(template: str) -> None:
         raise ValueError(f"expected a name made of {known}, got {template!r}") from None
     if "stem" not in fields:
         raise ValueError(f"a name without {{stem}} is the same for all pictures, got {template!r}")
-    if made != Path(made).name or made.startswith("."):
-        raise ValueError(f"expected the name of a file without folders and without a dot before it, got {template!r}")
+    if made.startswith(".") or any(one in FORBIDDEN or not one.isprintable() for one in made):
+        raise ValueError(f"expected the name of a file without {FORBIDDEN} and a dot before it, got {template!r}")
+    if not (suffix_of(Path(made)) or zarr_suffix(Path(made))):
+        raise ValueError(f"expected a name that ends with {{ext}}, or like a picture (.png), got {template!r}")
 
 
 def entries(batch: Batch, ours: Mapping[str, str]) -> list[Entry]:
@@ -120,7 +133,12 @@ def entries(batch: Batch, ours: Mapping[str, str]) -> list[Entry]:
             f"{batch.source} holds no pictures{f' named {batch.pattern}' * bool(batch.pattern)}{where}"
         )
     inputs, taken = {identity(path) for path in sources}, Names(batch.output)
-    listed = [checked(entry_of(batch, path), batch, known, inputs, taken) for path in sources]
+    made = [entry_of(batch, path) for path in sources]
+    for entry in made:
+        place = os.path.realpath(entry.target)
+        if place in known and not is_another(known[place], entry.source):
+            taken.take(place, entry.name)  # a picture that is new in the folder does not take the place of a result
+    listed = [checked(entry, batch, known, inputs, taken) for entry in made]
     if all(identity(entry.target) in inputs for entry in listed):
         raise ValueError(one_line(f"{listed[0].name}: {listed[0].problem}"))
     return listed
@@ -130,11 +148,11 @@ def pictures(source: Path, pattern: str = "", *, recursive: bool = False, withou
     """Find the pictures of a folder, in natural order: nothing hidden, and nothing in the folder ``without`` inside."""
     if not source.is_dir():
         raise ImageFileError(f"{source} is not a folder; give the folder that holds the pictures")
-    left_out = os.path.realpath(without) if without is not None else os.path.realpath(source)
-    apart = left_out != os.path.realpath(source)
+    left_out = "" if without is None else os.path.realpath(without)
+    inside = left_out != os.path.realpath(source) and is_within(left_out, os.path.realpath(source))
     found = []
     for folder, names in walk(source, recursive):
-        if not (apart and is_within(os.path.realpath(folder), left_out)):
+        if not (inside and is_within(os.path.realpath(folder), left_out)):
             found += [Path(folder, name) for name in names if is_wanted(name, pattern)]
     return sorted(found, key=natural)
 
@@ -161,7 +179,7 @@ def is_wanted(name: str, pattern: str) -> bool:
     if name.startswith(".") or name.endswith(PARTIAL_SUFFIX):
         return False
     if pattern:
-        return fnmatch(name, pattern)
+        return fnmatchcase(name.lower(), pattern.lower())
     ours = suffix_of(Path(name)) or name.lower().endswith((*READ_ONLY_SUFFIXES, SUFFIX))
     return bool(ours) or name.lower().endswith((*PLUGINS, *bioio_suffixes()))
 

@@ -16,14 +16,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from perceive_ir._advice import one_line
 from perceive_ir._errors import PerceiveIRError
 from perceive_ir._recipe import Recipe, command_words
 from perceive_ir._version import VERSION
-from perceive_ir._vocabulary import TIERS, TYPES
+from perceive_ir._vocabulary import TIERS, TYPE_TITLES, TYPES
 from perceive_ir.batch._journal import HIDDEN, NOTHING, STATES, Journal, Row
 from perceive_ir.files import natural
 from perceive_ir.files._atomic import replacing
-from perceive_ir.files._faults import one_line, writing
+from perceive_ir.files._faults import writing
 
 TEMPLATE = Path(__file__).with_name("report.html")
 MOST_CARDS = 400
@@ -40,7 +41,7 @@ def write_report(output: Path) -> Path:
     with Journal(output) as journal:
         asked = tuple(map(journal.noted, ("recipe hash", "weights")))
         rows = sorted(map(partial(of_run, asked), journal.rows(latest=True)), key=lambda row: natural(Path(row.name)))
-        notes = {name: journal.noted(name) for name in ("source", "recipe", "model", "device")}
+        notes = {name: journal.noted(name) for name in ("source", "recipe", "options", "model", "device")}
         path = report_path(output)
         write_text(path.with_suffix(".csv"), as_csv(rows))
         write_text(path.with_suffix(".json"), as_json(rows, notes))
@@ -97,10 +98,16 @@ def as_csv(rows: Sequence[Row]) -> str:
         seconds = row.about.get("seconds", {})
         values = [*numbers(row.about.get("before"), len(seen)), *numbers(row.about.get("after"), len(graded))]
         writer.writerow(
-            [row.name, row.target, row.state, row.reason, *values, *(seconds.get(name, "") for name in times),
-             "; ".join(row.about.get("notes", ()))]
+            [csv_path(row.name), csv_path(row.target), row.state, row.reason, *values,
+             *(seconds.get(name, "") for name in times), "; ".join(row.about.get("notes", ()))]
         )  # fmt: skip
     return stream.getvalue()
+
+
+def csv_path(path: object) -> str:
+    """Return a path for CSV; where a spreadsheet would take it for a formula, ``./`` before it says the same."""
+    name = str(path)
+    return f"./{name}" if name.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) else name
 
 
 def numbers(seen: Mapping[str, Any] | None, count: int) -> list[Any]:
@@ -132,7 +139,7 @@ def page(rows: Sequence[Row], notes: Mapping[str, str], journal: Journal) -> str
         cards="\n".join(card(row, journal) for row in chosen),
         left_out=f"<p>The {len(shown)} of lowest quality are shown; all are in report.csv.</p>"
         * (len(done) > len(shown)),
-        command=text(command(notes["recipe"])),
+        command=text(command(notes["recipe"], notes["options"])),
         recipe=escape(json.dumps(json.loads(notes["recipe"] or "{}"), indent=2)),
         made_by=text(f"napari-perceive-ir {VERSION}, model {notes['model']}, {notes['device']}"),
     )
@@ -143,11 +150,11 @@ def text(value: object) -> str:
     return escape(one_line(value))
 
 
-def command(recipe: str) -> str:
+def command(recipe: str, options: str) -> str:
     """Return the command that does the same."""
     changed = Recipe.model_validate_json(recipe).changed() if recipe else {}
-    options = [word for name, value in changed.items() for word in command_words(name, value)]
-    return shlex.join(["perceive-ir", "batch", "IN", "OUT", *options])
+    words = [word for name, value in changed.items() for word in command_words(name, value)]
+    return shlex.join(["perceive-ir", "batch", "IN", "OUT", *words, *shlex.split(options)])
 
 
 def score(row: Row) -> float:
@@ -186,7 +193,7 @@ def type_bars(rows: Sequence[Row]) -> str:
                 found.setdefault(kind, []).append(severity)
     most = max((len(values) for values in found.values()), default=1)
     lines = [
-        f'<div class="line"><span>{kind}</span><div class="bar">'
+        f'<div class="line"><span>{TYPE_TITLES[kind]}</span><div class="bar">'
         f'<i class="type" style="width:{60 * len(v) / most:.1f}%"></i>'
         f"<em>{len(v)} · severity {sum(v) / len(v):.2f}</em></div></div>"
         for kind, v in sorted(found.items(), key=lambda item: -len(item[1]))
@@ -227,7 +234,7 @@ def card(row: Row, journal: Journal) -> str:
     notes = "".join(f"<li>{text(note)}</li>" for note in row.about.get("notes", ()))
     seconds = row.about["seconds"]["restore"]
     shape = " × ".join(map(str, row.about["shape"]))
-    return f"""<article class="card" data-name="{text(row.name)}" data-score="{seen["score"]}" \
+    return f"""<article class="card" data-score="{seen["score"]}" \
 data-gain="{(again or seen)["score"] - seen["score"]:.4f}">
 <div class="compare"><img alt="before" src="{embedded(before)}"><img alt="after" class="over" src="{embedded(after)}">
 <span class="tag left">before</span><span class="tag right">after</span><div class="handle"></div>

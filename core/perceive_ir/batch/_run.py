@@ -6,6 +6,7 @@ waits for the next run.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Generator
 from contextlib import closing
@@ -19,6 +20,7 @@ from perceive_ir.batch._batch import Batch, Entry, entries, sweep
 from perceive_ir.batch._crew import Crew, News, Order
 from perceive_ir.batch._here import Here
 from perceive_ir.batch._journal import HIDDEN, Journal, Row
+from perceive_ir.files._zarr import SUFFIX
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -103,6 +105,17 @@ def run(
                 paused = time.perf_counter()
                 yield event
                 current.start += time.perf_counter() - paused
+        clear(batch, journal)
+
+
+def clear(batch: Batch, journal: Journal) -> None:
+    """Delete OME-Zarrs that were begun: nothing is left to do, so nobody goes on with them."""
+    begun = [batch.output / place for place in journal.outputs() if place.lower().endswith(SUFFIX)]
+    if begun:
+        from perceive_ir._ome_zarr import forget
+
+        for target in begun:
+            forget(target)
 
 
 def crew_of(batch: Batch, restorer: Restorer | None, client: Client | None) -> Crew:
@@ -176,6 +189,7 @@ class Run:
         many = f"{self.means.count} x " if self.means.count > 1 else ""
         notes = {
             "recipe": self.batch.recipe.model_dump_json(),
+            "options": shlex.join(self.batch.options),
             "recipe hash": self.order.recipe_hash,
             "weights": self.means.weights,
             "model": self.means.model,

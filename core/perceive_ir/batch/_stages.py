@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
+import numpy as np
+
 from perceive_ir._errors import ImageFileError
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._trace import keep_trace
@@ -65,6 +67,8 @@ class Loaded:
     key: Key
     picture: Picture
     subject: Subject
+    state: tuple[int, int]
+    """Its `stamp` when it was read."""
     seconds: float
 
     @property
@@ -114,11 +118,10 @@ def read(entry: Entry, order: Order, before: Row | None) -> Loaded | Large | Set
         return Large(key)
     try:
         picture, subject = load(entry, batch)
-        if stamp(entry.source) != state:
-            raise ImageFileError(f"{entry.source} changed while it was read; run again")
+        check_unchanged(entry, state)
     except Exception as error:
-        return Failed(key, error)
-    return Loaded(entry, key, picture, subject, time.perf_counter() - start)
+        return Failed(key if is_unchanged(entry, state) else NOTHING, error)  # what changed is tried again
+    return Loaded(entry, key, picture, subject, state, time.perf_counter() - start)
 
 
 def load(entry: Entry, batch: Batch) -> tuple[Picture, Subject]:
@@ -136,6 +139,20 @@ def stamp(path: Path) -> tuple[int, int]:
     """Return what changes with a file."""
     about = path.stat()
     return about.st_size, about.st_mtime_ns
+
+
+def is_unchanged(entry: Entry, state: tuple[int, int]) -> bool:
+    """Whether a picture is still the file that it was."""
+    try:
+        return stamp(entry.source) == state
+    except OSError:
+        return False
+
+
+def check_unchanged(entry: Entry, state: tuple[int, int]) -> None:
+    """Refuse a picture of which one part may be older than another."""
+    if not is_unchanged(entry, state):
+        raise ImageFileError(f"{entry.source} changed while it was read; run again")
 
 
 def is_settled(row: Row, key: Key, entry: Entry, batch: Batch) -> bool:
@@ -228,6 +245,8 @@ def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> lis
 def write(done: Restored, batch: Batch, *, ours: bool) -> Row:
     """Write a result; when this returns, it is safely in place."""
     start, loaded = time.perf_counter(), done.loaded
+    if isinstance(loaded.picture.data, np.memmap):  # whose pixels were read only as they were restored
+        check_unchanged(loaded.entry, loaded.state)
     result = replace(done.result, recipe=batch.recipe)  # as it was given, to be given again
     force = ours or batch.force
     notes = write_image(loaded.entry.target, result.image, loaded.picture, description=result.to_dict(), force=force)
@@ -268,7 +287,7 @@ def by_chunks(
     axes = found.axes if batch.recipe.axes == "auto" else batch.recipe.axes
     picture = Picture(cast(Any, found.source), axes, entry.source, "zarr", Meta())
     subject = look_at(picture.data, axes, batch.recipe.value_range)
-    loaded = Loaded(entry, key, picture, subject, time.perf_counter() - start)
+    loaded = Loaded(entry, key, picture, subject, stamp(entry.source), time.perf_counter() - start)
     (seen,) = restorer.perceive_all([subject])
     if batch.only_low and seen.tier != "low":
         yield skipped(loaded, seen, batch)

@@ -133,6 +133,8 @@ def table(found: Sequence[tuple[Path, Perception | None, str]]) -> Any:
 
 def csv_text(found: Sequence[tuple[Path, Perception | None, str]]) -> str:
     """Lay out what was seen as CSV: damage, probabilities of tiers and types, severities, words, and errors."""
+    from perceive_ir.batch._report import csv_path
+
     stream = io.StringIO()
     head = [
         "file",
@@ -149,11 +151,11 @@ def csv_text(found: Sequence[tuple[Path, Perception | None, str]]) -> str:
     writer.writerow(head)
     for path, seen, why in found:
         if seen is None:
-            writer.writerow([str(path), *[""] * (len(head) - 2), why])
+            writer.writerow([csv_path(path), *[""] * (len(head) - 2), why])
             continue
         values = (*seen.tiers.values(), *seen.types.values(), *seen.condition.values())
         numbers = [f"{value:.4f}" for value in (seen.score, *values)]
-        writer.writerow([str(path), seen.tier, "+".join(seen.present), *numbers, seen.words(), ""])
+        writer.writerow([csv_path(path), seen.tier, "+".join(seen.present), *numbers, seen.words(), ""])
     return stream.getvalue()
 
 

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from perceive_ir._recipe import Recipe
+from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir.commands._inputs import finish
 from perceive_ir.commands._options import takes_recipe
 from perceive_ir.commands._report import complain, progress, say
 from perceive_ir.commands._restore import load
 
 if TYPE_CHECKING:
-    from perceive_ir import Restorer
     from perceive_ir.batch import Batch, Event, Progress
 
 LONGEST = 44
@@ -62,11 +61,13 @@ def batch(
     wish = Batch(
         source, output, recipe, pattern, recursive, format, name, only_low, retry_failed, force, workers, second_look
     )
+    places = [one.strip() for one in devices.split(",")] if devices else []
+    check_ways(recipe, scheduler, places)
     if dry_run:
-        announce(wish, load(recipe))
+        announce(wish, scheduler, places)
         return
     try:
-        with crew(recipe, scheduler, devices) as those:
+        with crew(recipe, scheduler, places) as those:
             last = follow(wish, **those)
     except KeyboardInterrupt:
         report_stopped(output)
@@ -75,36 +76,63 @@ def batch(
     finish(last.failed)
 
 
-@contextmanager
-def crew(recipe: Recipe, scheduler: str, devices: str) -> Iterator[dict[str, Any]]:
-    """Yield who does the work, as `perceive_ir.batch.run` takes it."""
-    from perceive_ir.batch import connect, workers_on
-
+def check_ways(recipe: Recipe, scheduler: str, devices: Sequence[str]) -> None:
+    """Refuse options that contradict each other."""
     if scheduler and devices:
         raise ValueError("--scheduler and --devices are two ways to do it; give one")
     if devices and recipe.device != "auto":
         raise ValueError("--device and --devices are two ways to say where; give one")
+
+
+@contextmanager
+def crew(recipe: Recipe, scheduler: str, devices: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield who does the work, as `perceive_ir.batch.run` takes it."""
+    from perceive_ir.batch import connect, workers_on
+
     if scheduler:
         with connect(scheduler) as client:
             if not client.nthreads():
                 complain(f"{scheduler} has no workers yet; waiting for the first one")
             yield {"client": client}
     elif devices:
-        with workers_on(devices.split(",")) as client:
+        with workers_on(devices) as client:
             yield {"client": client}
     else:
         yield {"restorer": load(recipe)}
 
 
-def announce(wish: Batch, restorer: Restorer) -> None:
-    """Say what a run would do."""
+def announce(wish: Batch, scheduler: str, devices: Sequence[str]) -> None:
+    """Say what a run would do, and who would do it."""
     from perceive_ir.batch import preview
 
     counts: Counter[str] = Counter()
+    workers = who(scheduler, devices)
+    # A machine that only asks a cluster need not have the device.
+    restorer = load(make_recipe(wish.recipe, device="cpu") if scheduler else wish.recipe)
     for entry, state in preview(wish, restorer):
         counts[state] += 1
-        say(f"{state:8}{entry.source} -> {entry.target}{f': {entry.problem}' if entry.problem else ''}")
+        say(f"{state} {entry.source} -> {entry.target}{f': {entry.problem}' if entry.problem else ''}")
     say("nothing was written: " + ", ".join(f"{count} {state}" for state, count in counts.items()))
+    if workers:
+        say(workers)
+
+
+def who(scheduler: str, devices: Sequence[str]) -> str:
+    """Say which workers a run would have; an error if they are not there."""
+    from perceive_ir.batch import connect
+    from perceive_ir.batch._client import check_installed
+
+    if devices:
+        from perceive_ir._device import choose_device
+
+        check_installed()
+        return f"workers: {', '.join(str(choose_device(one)) for one in devices)}"
+    if not scheduler:
+        return ""
+    with connect(scheduler) as client:
+        threads = client.nthreads().values()
+    none = "" if threads else "; a run would wait for the first one"
+    return f"{scheduler} answers; workers: {len(threads)}, threads: {sum(threads)}{none}"
 
 
 def follow(wish: Batch, **those: Any) -> Progress:

@@ -26,7 +26,7 @@ ABOUT = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 
 def is_ome_zarr(folder: Path) -> bool:
     """Whether a path is a folder with a Zarr in it."""
-    return folder.is_dir() and any((folder / name).is_file() for name in ("zarr.json", ".zgroup", ".zarray"))
+    return any(os.path.isfile(folder / name) for name in ("zarr.json", ".zgroup", ".zarray"))  # no if it is locked
 
 
 def zarr_suffix(path: Path) -> str:
