@@ -162,7 +162,7 @@ def test_a_perceiver_can_be_changed_beside_a_frozen_vit(tmp_path):
     model = small(load_config(CONFIGS[0])).model
     system, other = System(model), System(replace(model, tower={"widths": (4, 4, 4, 4)}))
     save_system(tmp_path / "other.safetensors", other, Card("other", "0"), half=False)
-    joined = take_perceiver(system, tmp_path / "other.safetensors")
+    joined = take_perceiver(system, [tmp_path / "other.safetensors"])
     for name, tensor in joined.state_dict().items():
         source = other if name.startswith("perceiver.") else system
         assert torch.equal(tensor, source.state_dict()[name]), name
