@@ -22,13 +22,13 @@ from perceive_ir_training.checkpoint import read_checkpoint
 from perceive_ir_training.config import MixConfig, parse, to_dict
 from perceive_ir_training.data import is_held_back
 from perceive_ir_training.joining import take_perceiver
-from perceive_ir_training.loop import held_back
 from perceive_ir_training.losses import perceiver_loss
 from perceive_ir_training.papers import SETS
 from perceive_ir_training.perceptual import VggFeatures
 from perceive_ir_training.rehearsal import rehearsal
 from perceive_ir_training.shown import put_pairs
 from perceive_ir_training.sources import load_sources
+from perceive_ir_training.starting import held_back
 from tests.conftest import CLIP, VIT
 
 CONFIGS = ["perceive_ir_3task.toml", "perceive_ir_5task.toml"]
