@@ -48,7 +48,7 @@ def keep(
         if gate:
             write_atomically(run / GATE, json.dumps(gate.to_dict(), indent=1).encode())
             validation = {f"gate_{name}": round(getattr(gate, name), 4) for name in ("accuracy", "whole", "order")}
-    add_validation(run / LOG, position, validation)
+    add_validation(run / LOG, validation)
     if "text" in finished:
         save_text_tower(run / TEXT, cast(TextTower, finished["text"]))
     scores = {"tiers": json.loads((run / GATE).read_text(encoding="utf-8"))} if (run / GATE).is_file() else {}

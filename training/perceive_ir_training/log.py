@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from perceive_ir._weights import write_atomically
-from perceive_ir_training.checkpoint import Position
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ def write_log(path: Path, progress: Progress) -> None:
         file.write(json.dumps(line) + "\n")
 
 
-def add_validation(path: Path, position: Position, values: dict[str, float]) -> None:
+def add_validation(path: Path, values: dict[str, float]) -> None:
     """Add measured values to the last line of the log."""
     if values:
         lines = read_log(path)

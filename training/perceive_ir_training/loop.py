@@ -100,7 +100,7 @@ def follow(
     refuse_uneven(config, plan.stages, world.size)
     setting = Setting(config, load_sources(plan.data, config.mix, config.seed), device, world)
     kept = held_back(plan.data, config.mix)
-    system, text = start(plan, run, plan.stages[0], fresh=position is None)
+    system, text = start(plan, run, fresh=position is None)
     if position is None and world.is_first:
         write_atomically(run / PLAN, as_json(plan).encode())
         (run / LOG).unlink(missing_ok=True)

@@ -23,7 +23,7 @@ from perceive_ir_training.sources import has_pictures
 from perceive_ir_training.stages import PerceiverStage, PromptsStage, RestorerStage, Setting, Stage
 
 
-def start(plan: Plan, run: Path, stage: str, *, fresh: bool) -> tuple[System, TextTower | None]:
+def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | None]:
     """Return the networks that the first stage, or the resumed one, starts from."""
     if not fresh:
         return load_start(run / WEIGHTS, plan.config), text_beside(run / TEXT)
