@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from perceive_ir.networks import System
 from perceive_ir_training.crossfit import Halves, split, triplets
-from perceive_ir_training.prompts import PromptLearner, choose_trained, prompt_loss, put_tiers, stack_qualities
+from perceive_ir_training.prompts import PromptLearner, prompt_loss, put_tiers, stack_qualities
 from perceive_ir_training.stages.stage import Forgetful, Setting, Terms
 
 
@@ -20,7 +20,6 @@ class PromptsStage(Forgetful):
         self.setting, self.system, self.halves = setting, system, halves
         self.learner = PromptLearner(text).to(setting.device)
         system.requires_grad_(False).eval()
-        choose_trained(self.learner, system.perceiver)
         system.perceiver.project.requires_grad_(setting.config.prompts.projection and system.clip is None)
         self.folds = split(setting.sources.pictures)
         self.modules = nn.ModuleDict({"system": system, "learner": self.learner})
