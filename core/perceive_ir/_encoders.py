@@ -115,7 +115,7 @@ def load_clip(config: EncoderConfig) -> ClipSpace:
         clip = quietly(lambda: build(name, pretrained=str(path), force_preprocess_cfg=normalisation))
     except (RuntimeError, SafetensorError) as error:
         why = f"{path} does not fit {config.clip} ({reason(error)})"
-        raise WeightsError(f"{why}; {remedy(config.clip, origin)}") from error
+        raise WeightsError(f"{why}; {remedy(origin)}") from error
     if clip.visual.output_dim != config.embedding:
         raise ValueError(
             f"expected encoder.embedding {clip.visual.output_dim} for {config.clip}, got {config.embedding}"

@@ -61,8 +61,8 @@ def load_member(system: System, group: str, path: str) -> nn.Module:
         raise ValueError(f"{path} has restorers of other sizes ({there}, not {wanted}); {REMEDY}")
     member = part_of(other, group)
     if shapes(member) != shapes(part_of(system, group)):
-        there, wanted = other.config.semantic_sizes(), system.config.semantic_sizes()
-        raise ValueError(f"{path} has restorers for features of other sizes ({there}, not {wanted}); {REMEDY}")
+        sizes = f"{other.config.semantic_sizes()}, not {system.config.semantic_sizes()}"
+        raise ValueError(f"{path} has restorers for features of other sizes ({sizes}); {REMEDY}")
     return member
 
 
