@@ -90,7 +90,7 @@ def folder(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     for kind in ("photos", "microscopy"):
         (data / kind).mkdir()
-        for name in {*names(False, 6), *names(True, 4)}:
+        for name in (*names(False, 6), *names(True, 4)):
             pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(8, 0).repeat(8, 1)
             Image.fromarray(pixels).save(data / kind / name)
     return data

@@ -166,7 +166,7 @@ def folder(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     for kind in ("photos", "microscopy"):
         (folder / "data" / kind).mkdir(parents=True)
-        for name in {*names(False, 6), *names(True, 2)}:
+        for name in (*names(False, 6), *names(True, 2)):
             pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(4, 0).repeat(4, 1)
             Image.fromarray(pixels).save(folder / "data" / kind / name)
     return folder
