@@ -29,7 +29,8 @@ from perceive_ir.networks import Signals, System
 from perceive_ir_training.config import LossConfig, StageConfig, TrainConfig, load_config
 from perceive_ir_training.crossfit import HalfConfig, Halves, make_halves
 from perceive_ir_training.data import Pictures, load_pictures
-from perceive_ir_training.loop import learn, learning_rate, make_learner
+from perceive_ir_training.learner import make_learner
+from perceive_ir_training.loop import learn, learning_rate
 from perceive_ir_training.perceptual import psnr
 from perceive_ir_training.sampling import Batch, draw_batch, of_one_type
 from perceive_ir_training.sources import Sources, load_sources

@@ -115,7 +115,7 @@ def load_clip(config: EncoderConfig) -> ClipSpace:
         clip = quietly(lambda: build(name, pretrained=str(path), force_preprocess_cfg=normalisation))
     except (RuntimeError, SafetensorError) as error:
         why = f"{path} does not fit {config.clip} ({reason(error)})"
-        raise WeightsError(f"{why}; {remedy(config.clip, origin)}") from error
+        raise WeightsError(f"{why}; {remedy(origin)}") from error
     if clip.visual.output_dim != config.embedding:
         raise ValueError(
             f"expected encoder.embedding {clip.visual.output_dim} for {config.clip}, got {config.embedding}"
@@ -130,7 +130,7 @@ def filled(net: Any, title: str, origin: Origin) -> Any:
     for name, tensor in net.state_dict().items():
         if name not in tensors or tensors[name].shape != tensor.shape:
             held = f"has {name} of shape {tuple(tensors[name].shape)}" if name in tensors else f"lacks {name}"
-            raise WeightsError(f"{path} {held}, so it does not fit {title}; {remedy(title, origin)}")
+            raise WeightsError(f"{path} {held}, so it does not fit {title}; {remedy(origin)}")
     net.load_state_dict({name: tensors[name].float() for name in net.state_dict()})
     return net
 
@@ -156,16 +156,16 @@ def find(title: str, origin: Origin) -> Path:
         if path.is_file():
             return path
     if not origin.repository:
-        raise WeightsError(f"no weights of {title} here; {remedy(title, origin)}")
+        raise WeightsError(f"no weights of {title} here; {remedy(origin)}")
     from huggingface_hub import hf_hub_download
 
     try:
         return Path(hf_hub_download(origin.repository, origin.file))
     except (OSError, ValueError) as error:
-        raise WeightsError(f"no weights of {title} here ({reason(error)}); {remedy(title, origin)}") from error
+        raise WeightsError(f"no weights of {title} here ({reason(error)}); {remedy(origin)}") from error
 
 
-def remedy(title: str, origin: Origin) -> str:
+def remedy(origin: Origin) -> str:
     """Say how to get the weights of an encoder."""
     local = f"put {origin.name}.safetensors into {place()}"
     return f"type `hf download {origin.repository} {origin.file}`, or {local}" if origin.repository else local

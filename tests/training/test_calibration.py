@@ -110,17 +110,32 @@ def save(path: Path, seed: int, config: SystemConfig = TINY) -> Path:
 
 def test_joined_weights_hold_each_part_from_where_it_was_named(tmp_path):
     base, first, second = (save(tmp_path / f"{n}.safetensors", n) for n in range(3))
-    join(base, tmp_path / "joined.safetensors", first, [f"{GROUPS[1]}={second}"])
+    join(base, tmp_path / "joined.safetensors", [first], [f"{GROUPS[1]}={second}"])
     parts = {name: load_system(path)[0].state_dict() for name, path in zip("abc", (base, first, second), strict=True)}
     for name, value in load_system(tmp_path / "joined.safetensors")[0].state_dict().items():
         origin = "b" if name.startswith("perceiver") else "c" if name.startswith("restorer.members.1") else "a"
         assert torch.equal(value, parts[origin][name]), name
 
 
+def test_what_is_named_several_times_is_the_mean(tmp_path):
+    base, first, second, third = (save(tmp_path / f"{n}.safetensors", n) for n in range(4))
+    wishes = [f"{GROUPS[1]}={second}", f"{GROUPS[0]}={third}", f"{GROUPS[1]}={third}", f"{GROUPS[1]}={base}"]
+    join(base, tmp_path / "joined.safetensors", [first, second], wishes)
+    a, b, c, d = (load_system(path)[0].state_dict() for path in (base, first, second, third))
+    for name, value in load_system(tmp_path / "joined.safetensors")[0].state_dict().items():
+        if name.startswith("perceiver"):
+            wanted = (b[name] + c[name]) / 2
+        elif name.startswith("restorer.members.1"):
+            wanted = (c[name] + d[name] + a[name]) / 3
+        else:
+            wanted = d[name] if name.startswith("restorer.members.0") else a[name]
+        torch.testing.assert_close(value.float(), wanted.float(), msg=name)
+
+
 def test_a_perceiver_may_have_other_sizes(tmp_path):
     base = save(tmp_path / "0.safetensors", 0)
     wide = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={"widths": (4, 4, 8, 16), "grid": True}))
-    join(base, tmp_path / "joined.safetensors", wide)
+    join(base, tmp_path / "joined.safetensors", [wide])
     joined, _ = load_system(tmp_path / "joined.safetensors")
     assert joined.config.tower_config() == load_system(wide)[0].config.tower_config()
     assert torch.equal(joined.perceiver.cfe.enter.weight, load_system(wide)[0].perceiver.cfe.enter.weight)
@@ -132,11 +147,25 @@ def test_parts_that_do_not_fit_are_refused(tmp_path):
     alone = save(tmp_path / "2.safetensors", 2, replace(TINY, groups=("+".join(TYPES),)))
     large = save(tmp_path / "3.safetensors", 3, replace(TINY, sizes={**TINY.sizes, "widths": (8, 16, 16)}))
     with pytest.raises(ValueError, match=r"train these with model\.semantics = false"):
-        join(guided, out, base)
+        join(guided, out, [base])
     with pytest.raises(ValueError, match="expected GROUP=WEIGHTS with a group out of noise"):
         join(base, out, None, ["noise=x"])
     with pytest.raises(ValueError, match="name other weights"):
         join(base, out, None, [f"{GROUPS[0]}={alone}"])
     with pytest.raises(ValueError, match="restorers of other sizes"):
         join(base, out, None, [f"{GROUPS[0]}={large}"])
+    assert not out.exists()
+
+
+def test_weights_that_do_not_fit_each_other_are_refused_in_one_line(tmp_path):
+    base, out = save(tmp_path / "0.safetensors", 0), tmp_path / "joined.safetensors"
+    deep = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={**TINY.tower, "blocks": (1, 1, 1, 2)}))
+    wide = save(tmp_path / "2.safetensors", 2, replace(TINY, tower={"widths": (4, 8, 8, 8)}))
+    for perceivers, members, said in (
+        ([base, deep], [], rf"{deep} has a perceiver of other sizes than {base} \(.*"),
+        ([wide], [], rf"{wide} has a perceiver that the restorers do not fit \(.*"),
+        ([], [f"{GROUPS[0]}={base}", f"{GROUPS[0]}={wide}"], rf"{wide} has restorers for features of other sizes \(.*"),
+    ):
+        with pytest.raises(ValueError, match=f"^{said}; train with one configuration$"):
+            join(base, out, perceivers, members)
     assert not out.exists()

@@ -17,7 +17,6 @@ from perceive_ir_training.crossfit import (
     MARGIN,
     HalfConfig,
     Halves,
-    Qualities,
     as_stored,
     balanced_tasks,
     cached_halves,
@@ -27,7 +26,6 @@ from perceive_ir_training.crossfit import (
     load_halves,
     make_halves,
     names_of,
-    removed_share,
     save_halves,
     split,
     train_half,
@@ -402,11 +400,3 @@ def test_the_restorers_have_a_network_by_default():
     halves = Halves(HalfConfig(), NONE)
     assert halves.render(torch.rand(1, 3, 48, 64), 0).shape == (1, 3, 48, 64)
     assert sum(p.numel() for p in halves.parameters()) < 300_000
-
-
-def test_the_share_that_was_removed_is_what_the_hand_computes():
-    high = torch.full((3, 3, 2, 2), 0.5)
-    offset = torch.tensor([0.0, 0.1, 0.3])[:, None, None, None]
-    share = removed_share(Qualities(high + 0.2, high + offset, high, torch.zeros(3)))
-    torch.testing.assert_close(share, torch.tensor([1.0, 0.5, -0.5]))
-    assert removed_share(Qualities(high, high, high, torch.zeros(3))).tolist() == [1, 1, 1]

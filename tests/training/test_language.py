@@ -220,14 +220,14 @@ def test_a_causal_tower_does_not_care_what_follows_the_end_nor_for_missing_paddi
     changed[:, end + 1 :] += 1
     expected = tower.encode_text(tokens)
     for given in (changed, embedded[:, : end + 1]):
-        torch.testing.assert_close(tower.encode_embedded(given, end), expected, rtol=0, atol=1e-5)
-    torch.testing.assert_close(tower.encode_embedded(embedded, end, normalize=True), normalize(expected, dim=1))
+        torch.testing.assert_close(encode_embedded(tower, given, end), expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(encode_embedded(tower, embedded, end, normalize=True), normalize(expected, dim=1))
 
 
 @pytest.mark.parametrize("shape", [(2, 21, 8), (2, 20, 7), (20, 8)])
 def test_embeddings_of_another_shape_are_refused(tower, shape):
     with pytest.raises(ValueError, match=r"expected embeddings \(N, at most 20, 8\), got"):
-        tower.encode_embedded(torch.zeros(shape), torch.zeros(shape[0], dtype=torch.long))
+        encode_embedded(tower, torch.zeros(shape), torch.zeros(shape[0], dtype=torch.long))
 
 
 def old_clip() -> torch.nn.Module:

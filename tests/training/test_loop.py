@@ -25,6 +25,7 @@ from perceive_ir_training import (
     MixConfig,
     StageConfig,
     TrainConfig,
+    keeping,
     load_config,
     loop,
     resume,
@@ -45,8 +46,10 @@ from perceive_ir_training.config import (
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.curves import COLUMNS, WIDTH, draw_curves, limits, smoothed
 from perceive_ir_training.data import Pictures, is_held_back, load_pictures
-from perceive_ir_training.loop import Batches, Plan, as_json, learn, make_learner, read_plan, trained
+from perceive_ir_training.learner import make_learner, trained
+from perceive_ir_training.loop import Batches, learn
 from perceive_ir_training.losses import contrastive
+from perceive_ir_training.plan import Plan, as_json, read_plan
 from perceive_ir_training.sampling import draw_batch, draw_severities, spread
 from perceive_ir_training.sources import POOL, RENEW_EVERY, Sources, load_sources
 from perceive_ir_training.stages import PerceiverStage, RestorerStage, Setting
@@ -87,7 +90,7 @@ def folder(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     for kind in ("photos", "microscopy"):
         (data / kind).mkdir()
-        for name in {*names(False, 6), *names(True, 4)}:
+        for name in (*names(False, 6), *names(True, 4)):
             pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(8, 0).repeat(8, 1)
             Image.fromarray(pixels).save(data / kind / name)
     return data
@@ -168,7 +171,7 @@ def test_all_stages_may_be_stopped_in_any_of_them(folder, whole, tmp_path):
 def test_a_stage_starts_where_the_one_before_ended_though_it_was_killed_between_weights_and_checkpoint(
     folder, whole, tmp_path, monkeypatch
 ):
-    real = loop.save_checkpoint
+    real = keeping.save_checkpoint
 
     def killed(path, learner, position):
         if position.stage == "restorer":
@@ -176,7 +179,7 @@ def test_a_stage_starts_where_the_one_before_ended_though_it_was_killed_between_
         real(path, learner, position)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop, "save_checkpoint", killed)
+        patch.setattr(keeping, "save_checkpoint", killed)
         list(train(TINY, data=folder, run=tmp_path, log_every=2, save_every=0))
     assert read_checkpoint(tmp_path / "checkpoint.safetensors")[1].stage == "prompts"
     list(resume(tmp_path))

@@ -22,13 +22,13 @@ from perceive_ir_training.checkpoint import read_checkpoint
 from perceive_ir_training.config import MixConfig, parse, to_dict
 from perceive_ir_training.data import is_held_back
 from perceive_ir_training.joining import take_perceiver
-from perceive_ir_training.loop import held_back
 from perceive_ir_training.losses import perceiver_loss
 from perceive_ir_training.papers import SETS
 from perceive_ir_training.perceptual import VggFeatures
 from perceive_ir_training.rehearsal import rehearsal
 from perceive_ir_training.shown import put_pairs
 from perceive_ir_training.sources import load_sources
+from perceive_ir_training.starting import held_back
 from tests.conftest import CLIP, VIT
 
 CONFIGS = ["perceive_ir_3task.toml", "perceive_ir_5task.toml"]
@@ -162,7 +162,7 @@ def test_a_perceiver_can_be_changed_beside_a_frozen_vit(tmp_path):
     model = small(load_config(CONFIGS[0])).model
     system, other = System(model), System(replace(model, tower={"widths": (4, 4, 4, 4)}))
     save_system(tmp_path / "other.safetensors", other, Card("other", "0"), half=False)
-    joined = take_perceiver(system, tmp_path / "other.safetensors")
+    joined = take_perceiver(system, [tmp_path / "other.safetensors"])
     for name, tensor in joined.state_dict().items():
         source = other if name.startswith("perceiver.") else system
         assert torch.equal(tensor, source.state_dict()[name]), name

@@ -15,7 +15,6 @@ from perceive_ir_training.prompts import (
     VECTORS,
     WORDS,
     PromptLearner,
-    choose_trained,
     only_token,
     prompt_loss,
     put_tiers,
@@ -143,49 +142,23 @@ def test_qualities_are_stacked_with_their_tiers():
         stack_qualities(low, medium[:1], high)
 
 
-# ---- with the image tower
+# ---- with an image tower
 
 
-def parameters_with_gradient(module: torch.nn.Module) -> set[str]:
-    return {n.split(".")[0] for n, p in module.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
-
-
-def learn(learner: PromptLearner, perceiver: Perceiver, steps: int, **options: bool) -> list[float]:
-    optimiser = torch.optim.Adam(choose_trained(learner, perceiver, **options), lr=0.02)
-    x, tiers, losses = pictures(), torch.arange(3).repeat_interleave(2), []
-    for _ in range(steps):
-        loss = prompt_loss(perceiver.encode_image(x), tiers, learner.features(), 10.0)
+def test_prompts_learn_to_tell_pictures_apart(learner, perceiver):
+    optimiser = torch.optim.Adam([learner.context], lr=0.02)
+    embeddings, tiers, losses = (
+        perceiver.eval().encode_image(pictures()).detach(),
+        torch.arange(3).repeat_interleave(2),
+        [],
+    )
+    for _ in range(40):
+        loss = prompt_loss(embeddings, tiers, learner.features(), 10.0)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    return losses
-
-
-def test_prompts_learn_alone_and_leave_the_perceiver_as_it_is(learner, perceiver):
-    before = {n: t.clone() for n, t in perceiver.state_dict().items()}
-    perceiver.train()
-    losses = learn(learner, perceiver, 40)
     assert losses[-1] < losses[0] - 0.1
-    assert all(torch.equal(t, before[n]) for n, t in perceiver.state_dict().items())
-    assert not parameters_with_gradient(perceiver)
-
-
-def test_the_image_tower_learns_with_them_if_asked_to(learner, perceiver):
-    losses = learn(learner, perceiver, 30, image_tower=True)
-    assert losses[-1] < 0.5 * losses[0]
-    assert parameters_with_gradient(perceiver) == {"tower", "normalise", "project"}
-    assert perceiver.training and not learner.text.training
-    assert {n for n, p in perceiver.named_parameters() if p.requires_grad and n in ("tiers", "logit_scale")} == set()
-    assert not any(p.requires_grad for p in perceiver.cfe.parameters())
-
-
-def test_what_is_trained_is_chosen_anew_each_time(learner, perceiver):
-    assert len(choose_trained(learner, perceiver, image_tower=True)) > 1
-    learner.requires_grad_(False)
-    (only,) = choose_trained(learner, perceiver)
-    assert only is learner.context and only.requires_grad
-    assert not perceiver.training and not any(p.requires_grad for p in perceiver.parameters())
 
 
 def test_learned_features_become_the_tiers_that_the_perceiver_reads(learner, perceiver):

@@ -26,14 +26,25 @@ from perceive_ir import MissingExtraError
 from perceive_ir._errors import PerceiveIRError
 from perceive_ir._weights import load_system
 from perceive_ir.networks import System, SystemConfig
-from perceive_ir_training import MixConfig, StageConfig, TrainConfig, loop, ranks, resume, sources, validation
+from perceive_ir_training import (
+    MixConfig,
+    StageConfig,
+    TrainConfig,
+    keeping,
+    loop,
+    ranks,
+    resume,
+    sources,
+    starting,
+    validation,
+)
 from perceive_ir_training.checkpoint import read_checkpoint
 from perceive_ir_training.config import STAGES, LossConfig, PerceiverConfig, PromptsConfig, refuse_uneven
 from perceive_ir_training.crossfit import fold_of
 from perceive_ir_training.data import is_held_back
-from perceive_ir_training.language import TextConfig
-from perceive_ir_training.loop import Plan, as_json
+from perceive_ir_training.language import TextConfig, TextTower
 from perceive_ir_training.paired import Pair
+from perceive_ir_training.plan import Plan, as_json
 from perceive_ir_training.ranks import SharedNorm, World, meet
 from perceive_ir_training.sources import load_sources
 from perceive_ir_training.stages import PerceiverBatch, PerceiverStage, RestorerBatch, RestorerStage, Setting
@@ -68,7 +79,7 @@ CLOSE, ALIKE = 1e-5, 1e-3
 @contextmanager
 def small() -> Iterator[None]:
     """Small sample sheets, gates and text towers; of every stage a checkpoint is kept."""
-    save = loop.save_checkpoint
+    save = keeping.save_checkpoint
 
     def save_twice(path, learner, position):
         save(path, learner, position)
@@ -76,9 +87,9 @@ def small() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(validation, "SIDE", 32)
-        patch.setattr(loop, "GATE_SCENES", 8)
-        patch.setattr(loop, "save_checkpoint", save_twice)
-        patch.setattr(loop, "TextConfig", lambda embedding: SMALL)
+        patch.setattr(keeping, "GATE_SCENES", 8)
+        patch.setattr(keeping, "save_checkpoint", save_twice)
+        patch.setattr(starting, "TextConfig", lambda embedding: SMALL)
         yield
 
 
@@ -155,7 +166,7 @@ def folder(tmp_path_factory) -> Path:
     random = np.random.default_rng(0)
     for kind in ("photos", "microscopy"):
         (folder / "data" / kind).mkdir(parents=True)
-        for name in {*names(False, 6), *names(True, 2)}:
+        for name in (*names(False, 6), *names(True, 2)):
             pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(4, 0).repeat(4, 1)
             Image.fromarray(pixels).save(folder / "data" / kind / name)
     return folder
@@ -249,7 +260,7 @@ def shares(kind, config: TrainConfig, folder: Path, step: int, processes: int = 
     for rank in range(processes):
         torch.manual_seed(0)
         setting = Setting(config, found, torch.device("cpu"), World(rank, processes))
-        more = (loop.TextTower(SMALL),) if kind is PerceiverStage else ()
+        more = (TextTower(SMALL),) if kind is PerceiverStage else ()
         made.append(kind(setting, System(config.model), *more).batch(step, 32))
     return made
 

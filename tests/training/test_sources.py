@@ -175,25 +175,11 @@ def test_pairs_in_memory_are_those_on_disk_and_need_it_no_more(folder):
         pairs.draw(1, 16, random())
 
 
-def test_two_folders_can_be_given_where_they_are(folder):
-    (folder / "input").rename(folder / "hazy")
-    (folder / "target").rename(folder / "clear")
-    pairs = load_pairs(folder / "hazy", "haze", target=folder / "clear")
-    assert pairs.type == "haze"
-    assert all(p.damaged.stem == p.target.stem for p in pairs.pairs)
-
-
 def test_held_back_pairs_never_train_wherever_the_folder_is(folder, tmp_path_factory):
-    def names(place: Path, held_back: bool | None) -> set[str]:
-        return {pair.name for pair in load_pairs(place, "blur", held_back=held_back).pairs}
-
-    used, kept, whole = (names(folder, part) for part in (False, True, None))
-    assert used | kept == whole
-    assert not used & kept
-    assert kept == {name for name in whole if is_held_back(Path(name))}
-    assert kept
     moved = shutil.copytree(folder, tmp_path_factory.mktemp("moved") / "here")
-    assert names(moved, True) == kept
+    used, again = ({pair.name for pair in load_pairs(place, "blur").pairs} for place in (folder, moved))
+    whole = {path.relative_to(folder / "target").as_posix() for path in (folder / "target").rglob("*.*")}
+    assert used == again == {name for name in whole if not is_held_back(Path(name))} != whole
 
 
 def spoil(folder: Path, mistake: str) -> None:
@@ -230,13 +216,13 @@ def spoil(folder: Path, mistake: str) -> None:
 def test_a_mistake_in_a_folder_is_named_in_one_line(folder, mistake, words):
     spoil(folder, mistake)
     with pytest.raises((ValueError, ImageFileError)) as caught:
-        load_pairs(folder, "noise", held_back=None)
+        load_pairs(folder, "noise")
     assert all(word in str(caught.value) for word in words), str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_sizes_are_checked_where_a_pair_is_read_too(folder):
-    pairs = load_pairs(folder, "noise", held_back=None)
+    pairs = load_pairs(folder, "noise")
     spoil(folder, "size")
     with pytest.raises(ValueError, match=r"9 × 7 .* 24 × 21"):
         pairs.in_memory()
@@ -249,13 +235,13 @@ def test_pairs_show_a_type_of_damage_that_is_known(folder):
         Pairs("", ())
 
 
-def test_a_part_without_any_pair_is_refused(folder):
+def test_pairs_of_which_none_trains_are_refused(folder):
+    held_back = {path.stem for path in (folder / "target" / "sub").iterdir() if is_held_back(Path("sub", path.name))}
     for path in folder.rglob("*.*"):
-        if path.stem != "1":
+        if path.stem not in held_back:
             path.unlink()
-    for held_back in {True, False} - {is_held_back(Path("sub/1.png"))}:
-        with pytest.raises(ValueError, match="none of the 1 pairs"):
-            load_pairs(folder, "noise", held_back=held_back)
+    with pytest.raises(ValueError, match=r"none of the 1 pairs in .* is left to train on; add more pairs"):
+        load_pairs(folder, "noise")
 
 
 # ---- sets of papers
@@ -347,9 +333,10 @@ def test_an_unknown_set_is_refused_with_those_that_are_known(tmp_path):
 def test_all_hazy_pictures_of_one_scene_are_on_one_side_of_the_split(tmp_path):
     scenes = [f"{n:04}" for n in range(80)]
     touch(tmp_path, *(f"hazy/{s}_{a}_0.1.jpg" for s in scenes for a in (0.8, 1)), *(f"clear/{s}.jpg" for s in scenes))
-    used, kept = (load("reside-ots", tmp_path, held_back=part).pairs for part in (False, True))
-    assert len(used) + len(kept) == 160
-    assert not {p.target for p in used} & {p.target for p in kept}
+    used = load("reside-ots", tmp_path).pairs
+    targets = {p.target for p in used}
+    assert len(used) == 2 * len(targets)
+    assert 0 < len(targets) < len(scenes)
 
 
 @pytest.mark.filterwarnings("ignore:.*published are")

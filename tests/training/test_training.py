@@ -27,10 +27,12 @@ from perceive_ir_training.data import (
     read_picture,
     vary_tones,
 )
-from perceive_ir_training.loop import learning_rate, load_start, update_average
+from perceive_ir_training.learner import update_average
+from perceive_ir_training.loop import learning_rate
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
 from perceive_ir_training.shown import perceiver_pictures
+from perceive_ir_training.starting import load_start
 
 STAGES = pytest.mark.parametrize("stage", ["perceiver", "restorer"])
 BRIEF = StageConfig(steps=3, batch=5, patch=32, warm_up=1)

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from perceive_ir_training.config import MixConfig, StageConfig, TrainConfig, load_config
-    from perceive_ir_training.loop import Progress, resume, train
+    from perceive_ir_training.log import Progress
+    from perceive_ir_training.loop import resume, train
 
 _PLACES = {
     "MixConfig": "config", "StageConfig": "config", "TrainConfig": "config", "load_config": "config",
-    "Progress": "loop", "resume": "loop", "train": "loop",
+    "Progress": "log", "resume": "loop", "train": "loop",
 }  # fmt: skip
 
 __all__ = ["MixConfig", "Progress", "StageConfig", "TrainConfig", "load_config", "resume", "train"]

@@ -19,7 +19,9 @@ from perceive_ir._perception import PRESENT
 from perceive_ir._vocabulary import TIERS
 from perceive_ir.networks import Perceiver, Signals
 from perceive_ir_training.config import LossConfig, TrainConfig
-from perceive_ir_training.loop import Batches, Progress, learn, learning_rate, make_learner
+from perceive_ir_training.learner import make_learner
+from perceive_ir_training.log import Progress
+from perceive_ir_training.loop import Batches, learn, learning_rate
 from perceive_ir_training.losses import balanced_l1, clip_aware, contrastive, readout_loss
 from perceive_ir_training.perceptual import PerceptualLoss, TowerFeatures, VggFeatures
 from perceive_ir_training.sampling import Batch, draw_batch

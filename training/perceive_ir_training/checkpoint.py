@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import read_signed, write_signed
-from perceive_ir_training.config import StageConfig
+from perceive_ir_training.learner import Learner
 
 FORMAT = "perceive-ir-training-1"
 REMEDY = "delete it, or start anew with --init-from"
@@ -29,19 +29,6 @@ class Position:
     """Spent in this stage."""
     finished: bool = False
     """Whether the stage has reached its end."""
-
-
-@dataclass
-class Learner:
-    """What changes while a stage is trained."""
-
-    modules: nn.ModuleDict
-    average: nn.ModuleDict
-    """The same networks with averaged weights."""
-    optimiser: torch.optim.Optimizer
-    settings: StageConfig
-    extra: dict[str, Tensor] = field(default_factory=dict)
-    """What else the stage must remember."""
 
 
 def save_checkpoint(path: Path, learner: Learner, position: Position) -> None:

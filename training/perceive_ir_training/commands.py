@@ -92,21 +92,25 @@ def export(
 def join(
     base: Annotated[Path, typer.Argument(help="Weights of which everything is taken that is not named below.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the joined weights (float32).")],
-    perceiver: Annotated[Path | None, typer.Option(help="Weights that give the perceiver.")] = None,
+    perceiver: Annotated[
+        list[Path] | None, typer.Option(help="Weights that give the perceiver; given again, the mean of all.")
+    ] = None,
     member: Annotated[
         list[str] | None,
-        typer.Option(metavar="GROUP=WEIGHTS", help="Group of types whose restorer other weights give; repeatable."),
+        typer.Option(
+            metavar="GROUP=WEIGHTS",
+            help="Group of types whose restorer other weights give; repeatable, and the mean of all for one group.",
+        ),
     ] = None,
 ) -> None:
-    """Join a perceiver and restorers that were trained apart (mix.turns) into one weights file."""
+    """Join a perceiver and restorers that were trained apart (mix.turns), or means of them, into one weights file."""
     from perceive_ir._weights import load_system, save_system
-    from perceive_ir_training.joining import take_member, take_perceiver
+    from perceive_ir_training.joining import take_members, take_perceiver
 
     system, card = load_system(base)
-    if perceiver is not None:
+    if perceiver:
         system = take_perceiver(system, perceiver)
-    for wish in member or []:
-        take_member(system, wish)
+    take_members(system, member or [])
     save_system(output, system, card, half=False)
     sys.stdout.write(f"{output}\n")
 

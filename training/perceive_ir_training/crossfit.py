@@ -320,9 +320,3 @@ def as_stored(pictures: Tensor, grey: Tensor) -> Tensor:
     """Make pictures what an 8-bit file holds, grey ones (B,) with three equal channels; else the tier would show."""
     mean = pictures.mean(dim=1, keepdim=True).expand_as(pictures)
     return (torch.where(grey[:, None, None, None], mean, pictures) * 255).round() / 255
-
-
-def removed_share(qualities: Qualities) -> Tensor:
-    """Share of the damage that the medium picture lacks, (B,): 1 none is left, 0 all of it, negative more."""
-    left, there = ((x - qualities.high).abs().mean(dim=(1, 2, 3)) for x in (qualities.medium, qualities.low))
-    return 1 - left / there.clamp_min(1e-6)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageDraw, ImageFont
@@ -90,10 +88,3 @@ def is_number(value: object) -> bool:
 def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     """Return the font that comes with Pillow."""
     return ImageFont.load_default(size)
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """Read the lines of a log; none where there is none yet."""
-    if not path.is_file():
-        return []
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line]

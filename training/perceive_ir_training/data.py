@@ -16,6 +16,8 @@ from torch import Tensor
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 HELD_BACK = 0.06
 """Share of every folder that never trains, by hash of the relative path."""
+SMALLEST = 64
+"""Pictures with a shorter side are left out."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ class Pictures:
         )
 
 
-def load_pictures(root: str | Path, *, held_back: bool = False, smallest: int = 64) -> Pictures:
+def load_pictures(root: str | Path, *, held_back: bool = False) -> Pictures:
     """Read the folders ``photos`` and ``microscopy`` under ``root`` (or under ``root/train``) into memory.
 
     Parameters
@@ -86,14 +88,12 @@ def load_pictures(root: str | Path, *, held_back: bool = False, smallest: int = 
         The data folder; if it has neither sub-folder, all its pictures count as photos.
     held_back
         Return the pictures that never train instead of those that do.
-    smallest
-        Pictures with a shorter side are left out.
     """
     base = Path(root) / "train" if (Path(root) / "train").is_dir() else Path(root)
     folders = [base / "photos", base / "microscopy"]
     if not any(f.is_dir() for f in folders):
         folders = [base]
-    groups = [read_folder(folder, held_back, smallest) for folder in folders if folder.is_dir()]
+    groups = [read_folder(folder, held_back) for folder in folders if folder.is_dir()]
     if not groups or not groups[0]:
         raise ValueError(f"no pictures under {root}; expected photos/ (and microscopy/) with PNG, WebP, JPEG or TIFF")
     photos, *microscopy = groups
@@ -108,12 +108,12 @@ def as_microscopy(picture: Picture) -> tuple[Picture, ...]:
     return kept, replace(kept, pixels=stretched.clip(0, 255).round().astype(np.uint8))
 
 
-def read_folder(folder: Path, held_back: bool, smallest: int) -> tuple[Picture, ...]:
+def read_folder(folder: Path, held_back: bool) -> tuple[Picture, ...]:
     """Read one folder, in the order of its names."""
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     chosen = [p for p in paths if is_held_back(p.relative_to(folder)) == held_back]
     pictures = (read_picture(p, str(p.relative_to(folder))) for p in chosen)
-    return tuple(p for p in pictures if min(p.pixels.shape[:2]) >= smallest)
+    return tuple(p for p in pictures if min(p.pixels.shape[:2]) >= SMALLEST)
 
 
 def is_held_back(relative: Path) -> bool:

@@ -1,36 +1,56 @@
-"""Parts of systems that were trained apart, put together."""
+"""Parts of systems that were trained apart, put together; a part may be the mean of several trainings."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Size, Tensor, nn
 
 from perceive_ir._weights import load_system
 from perceive_ir.networks import TOWER, Specialists, System
 
+REMEDY = "train with one configuration"
 
-def take_perceiver(system: System, path: str | Path) -> System:
-    """Return the system with the perceiver of other weights, whatever its sizes."""
-    other = load_system(path)[0]
+
+def take_perceiver(system: System, paths: Sequence[str | Path]) -> System:
+    """Return the system with the perceiver of other weights; that of several is their mean."""
     if system.config.semantics and system.config.encoder_config().semantics == TOWER:
         raise ValueError(
             "cannot change a perceiver whose features guide the restorers; train these with model.semantics = false"
         )
-    joined = System(replace(system.config, tower=asdict(other.config.tower_config())))
+    others = [load_system(path)[0] for path in paths]
+    tower, own = others[0].config.tower_config(), system.config.tower_config()
+    for path, other in zip(paths, others, strict=True):
+        there = other.config.tower_config()
+        if there != tower:
+            raise ValueError(f"{path} has a perceiver of other sizes than {paths[0]} ({there}, not {tower}); {REMEDY}")
+    joined = System(replace(system.config, tower=asdict(tower)))
+    if shapes(joined.restorer) != shapes(system.restorer):
+        raise ValueError(f"{paths[0]} has a perceiver that the restorers do not fit ({tower}, not {own}); {REMEDY}")
     kept = {name: t for name, t in system.state_dict().items() if not name.startswith("perceiver.")}
-    taken = {f"perceiver.{name}": t for name, t in other.perceiver.state_dict().items()}
+    taken = {f"perceiver.{name}": t for name, t in mean([other.perceiver for other in others]).items()}
     joined.load_state_dict({**kept, **taken})
     return joined
 
 
-def take_member(system: System, wish: str) -> None:
-    """Take the restorer of one group from other weights; the wish is ``GROUP=PATH``."""
-    group, _, path = wish.partition("=")
-    if group not in system.config.groups or not path:
-        known = ", ".join(system.config.groups)
-        raise ValueError(f"expected GROUP=WEIGHTS with a group out of {known}, got {wish!r}")
+def take_members(system: System, wishes: Sequence[str]) -> None:
+    """Take restorers of groups from other weights; a wish is ``GROUP=PATH``, and several for one group are averaged."""
+    found: dict[str, list[nn.Module]] = {}
+    for wish in wishes:
+        group, _, path = wish.partition("=")
+        if group not in system.config.groups or not path:
+            known = ", ".join(system.config.groups)
+            raise ValueError(f"expected GROUP=WEIGHTS with a group out of {known}, got {wish!r}")
+        found.setdefault(group, []).append(load_member(system, group, path))
+    for group, members in found.items():
+        part_of(system, group).load_state_dict(mean(members))
+
+
+def load_member(system: System, group: str, path: str) -> nn.Module:
+    """Read the restorer of a group from other weights; it must have the sizes of the system's own."""
     other = load_system(path)[0]
     if group not in other.config.groups:
         raise ValueError(
@@ -38,12 +58,26 @@ def take_member(system: System, wish: str) -> None:
         )
     there, wanted = other.config.backbone_config(), system.config.backbone_config()
     if there != wanted:
-        raise ValueError(f"{path} has restorers of other sizes ({there}, not {wanted}); train with one configuration")
-    source, target = (part_of(s, s.config.groups.index(group)) for s in (other, system))
-    target.load_state_dict(source.state_dict())
+        raise ValueError(f"{path} has restorers of other sizes ({there}, not {wanted}); {REMEDY}")
+    member = part_of(other, group)
+    if shapes(member) != shapes(part_of(system, group)):
+        sizes = f"{other.config.semantic_sizes()}, not {system.config.semantic_sizes()}"
+        raise ValueError(f"{path} has restorers for features of other sizes ({sizes}); {REMEDY}")
+    return member
 
 
-def part_of(system: System, number: int) -> nn.Module:
+def part_of(system: System, group: str) -> nn.Module:
     """Return the restorer of a group."""
     restorer = system.restorer
-    return restorer.members[number] if isinstance(restorer, Specialists) else restorer
+    return restorer.members[system.config.groups.index(group)] if isinstance(restorer, Specialists) else restorer
+
+
+def shapes(part: nn.Module) -> dict[str, Size]:
+    """Return the shape of every tensor of a part."""
+    return {name: tensor.shape for name, tensor in part.state_dict().items()}
+
+
+def mean(parts: Sequence[nn.Module]) -> dict[str, Tensor]:
+    """Average the weights of parts of one shape, the statistics of their normalisations too."""
+    states = [part.state_dict() for part in parts]
+    return {name: torch.stack([s[name] for s in states]).mean(dim=0, dtype=torch.float32) for name in states[0]}

@@ -70,10 +70,6 @@ class TextTower(nn.Module):
         features: Tensor = self.text(tokens)
         return F.normalize(features, dim=-1) if normalize else features
 
-    def encode_embedded(self, embeddings: Tensor, eot: Tensor, normalize: bool = False) -> Tensor:
-        """Embed what stands in place of token embeddings: (N, L, W) with the EOT at ``eot`` (N,) -> (N, D)."""
-        return encode_embedded(self, embeddings, eot, normalize)
-
 
 @lru_cache
 def tokeniser() -> Any:

@@ -88,47 +88,31 @@ class Pairs:
         return damaged, target
 
 
-def load_pairs(
-    folder: str | Path, type: str, *, target: str | Path | None = None, held_back: bool | None = False
-) -> Pairs:
-    """Find the pairs of two folders: pictures of equal names, whose suffixes may differ.
-
-    Parameters
-    ----------
-    folder
-        A folder with ``input`` and ``target``; with ``target`` given, the folder of the damaged pictures itself.
-    type
-        The type of damage that the pairs show.
-    target
-        The folder of the targets.
-    held_back
-        Return the pairs that never train instead of those that do; with None, all of them.
-    """
-    damaged = Path(folder) if target is not None else Path(folder) / "input"
-    clean = Path(target) if target is not None else Path(folder) / "target"
+def load_pairs(folder: str | Path, type: str) -> Pairs:
+    """Find the pairs to train on: pictures of equal names in ``input`` and ``target``, whose suffixes may differ."""
+    damaged, clean = Path(folder) / "input", Path(folder) / "target"
     inputs, targets = pictures_in(damaged), pictures_in(clean)
     check_partners(inputs, targets, damaged, clean)
     check_partners(targets, inputs, clean, damaged)
-    pairs = make_pairs([(path, targets[name]) for name, path in inputs.items()], type, clean, held_back=held_back)
+    pairs = make_pairs([(path, targets[name]) for name, path in inputs.items()], type, clean)
     for pair in pairs.pairs:
         pair.check_sizes(shape_of(pair.damaged), shape_of(pair.target))
     return pairs
 
 
-def make_pairs(paths: Iterable[PathPair], type: str, base: Path, *, held_back: bool | None = False) -> Pairs:
-    """Make pairs of files, split by the target's path relative to ``base``; sizes are checked when a pair is read."""
+def make_pairs(paths: Iterable[PathPair], type: str, base: Path, *, whole: bool = False) -> Pairs:
+    """Make pairs of files, all or those that train by the target's path under ``base``; reading checks their sizes."""
     pairs = [Pair(target.relative_to(base).as_posix(), damaged, target) for damaged, target in paths]
-    chosen = tuple(p for p in pairs if held_back is None or is_held_back(Path(p.name)) == held_back)
+    chosen = tuple(p for p in pairs if whole or not is_held_back(Path(p.name)))
     if not chosen:
-        part = "is held back" if held_back else "is left to train on"
-        raise ValueError(f"none of the {len(pairs)} pairs in {base} {part}; add more pairs")
+        raise ValueError(f"none of the {len(pairs)} pairs in {base} is left to train on; add more pairs")
     return Pairs(type, chosen)
 
 
 def pictures_in(folder: Path) -> dict[str, Path]:
     """Find the pictures of a folder, by their relative paths without suffix, in order."""
     if not folder.is_dir():
-        raise ValueError(f"no folder {folder}; expected pictures of equal names in input/ and target/, or two folders")
+        raise ValueError(f"no folder {folder}; expected pictures of equal names in input/ and target/")
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES)
     if not paths:
         raise ValueError(f"no pictures in {folder}; expected PNG, WebP, JPEG, TIFF or BMP")

@@ -141,14 +141,13 @@ def find(name: str, root: str | Path, *, whole: bool = False) -> tuple[PathPair,
     return search(name, Path(root), whole).pairs
 
 
-def load(name: str, root: str | Path, *, held_back: bool = False, whole: bool = False) -> Pairs:
-    """Find a set that has pairs, and make it ready to be drawn from; a test set is returned whole."""
+def load(name: str, root: str | Path, *, whole: bool = False) -> Pairs:
+    """Find a set that has pairs, and make what trains of it ready to be drawn from; a test set is returned whole."""
     paper = known(name)
     if paper.clean_only:
         raise ValueError(f"{name} holds clean pictures only; read them with load_clean and add {paper.type}")
     found = search(name, Path(root), whole)
-    split = held_back if paper.part == "train" else None
-    return make_pairs(found.pairs, paper.type, found.folder, held_back=split)
+    return make_pairs(found.pairs, paper.type, found.folder, whole=paper.part == "test")
 
 
 def load_clean(name: str, root: str | Path, *, held_back: bool = False, whole: bool = False) -> tuple[Picture, ...]:

@@ -53,12 +53,6 @@ class PromptLearner(nn.Module):
         self.register_buffer("ends", embed(ends).float().detach()[None])  # (1, L - 16, W): SOT, EOT, padding
         self.register_buffer("eot", torch.full_like(tokens, vectors + 1))  # (3,)
 
-    def train(self, mode: bool = True) -> PromptLearner:
-        """Switch to training; the text tower stays in evaluation mode."""
-        super().train(mode)
-        self.text.eval()
-        return self
-
     @property
     def text(self) -> nn.Module:
         """The text tower, which is saved elsewhere."""
@@ -102,23 +96,6 @@ def stack_qualities(low: Tensor, medium: Tensor, high: Tensor) -> tuple[Tensor, 
         shapes = [tuple(t.shape) for t in (low, medium, high)]
         raise ValueError(f"expected low, medium and high of one shape, got {shapes}")
     return torch.cat([low, medium, high]), torch.arange(3, device=low.device).repeat_interleave(len(low))
-
-
-def choose_trained(learner: PromptLearner, perceiver: Perceiver, *, image_tower: bool = False) -> list[nn.Parameter]:
-    """Choose what stage 1 trains, freeze the rest, and return the parameters for the optimiser.
-
-    The context vectors always; with ``image_tower`` also all that makes the embedding of a picture, which nothing
-    pre-trained protects in the small model. Of the perceiver, the tier features and the scale never learn here: the
-    prompts will replace the ones, and the other is what they are learned for. A perceiver that does not learn is in
-    evaluation mode, else its running statistics would drift.
-    """
-    perceiver.requires_grad_(False).train(image_tower)
-    learner.train().context.requires_grad_(True)
-    trained = [learner.context]
-    if image_tower:
-        makers = (perceiver.tower, perceiver.normalise, perceiver.project)
-        trained += [p for maker in makers for p in maker.requires_grad_(True).parameters()]
-    return trained
 
 
 @torch.no_grad()

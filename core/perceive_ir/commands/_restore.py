@@ -50,7 +50,7 @@ def restore(
     reports: list[dict[str, Any]] = []
     try:
         with progress() as bar:
-            for path, done, why in each(paths, lambda p: job.run(p, on_step(bar, p, len(paths)))):
+            for path, done, why in each(paths, lambda p: job.run(p, on_step(bar, p))):
                 reports.append(done.to_dict() if done else {"input": str(path), "ok": False, "error": why})
                 if done and not as_json:
                     say(done.words())
@@ -186,7 +186,7 @@ def read_labels(path: Path | None, recipe: Recipe) -> NDArray[Any] | None:
     return None if path is None else read_image(path).data
 
 
-def on_step(bar: Any, path: Path, count: int) -> Callable[[int, int], None]:
+def on_step(bar: Any, path: Path) -> Callable[[int, int], None]:
     """Show a file in the progress bar, from the look at the whole picture on; return what shows its tiles."""
     for task in bar.task_ids:
         bar.remove_task(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 from perceive_ir.files._atomic import PARTIAL_SUFFIX
@@ -13,15 +13,13 @@ from perceive_ir.files._atomic import PARTIAL_SUFFIX
 _DIGITS = re.compile(r"(\d+)")
 
 
-def collect(inputs: Iterable[str | os.PathLike[str]], pattern: str | None = None) -> list[Path]:
+def collect(inputs: Iterable[str | os.PathLike[str]]) -> list[Path]:
     """Paths of all files that `inputs` name, in natural order (``2`` before ``10``), each once.
 
     Parameters
     ----------
     inputs
-        Files, patterns such as ``"cells/*.tif"`` or ``"**/*.png"``, or, with `pattern`, folders.
-    pattern
-        What to take from a folder, for example ``"*.tif"``. Without it a folder stays in the list as it is.
+        Files, folders, and patterns of files such as ``"cells/*.tif"`` or ``"**/*.png"``.
 
     Returns
     -------
@@ -30,27 +28,22 @@ def collect(inputs: Iterable[str | os.PathLike[str]], pattern: str | None = None
     """
     found: dict[str, Path] = {}
     for given in inputs:
-        for path in _expand(os.fspath(given), pattern):
+        for path in _expand(os.fspath(given)):
             found.setdefault(os.path.realpath(path) if _exists(path) else str(path), path)
     return sorted(found.values(), key=natural)
 
 
-def _expand(given: str, pattern: str | None) -> Iterator[Path]:
+def _expand(given: str) -> list[Path]:
     path = Path(given)
     if _exists(path) or not glob.has_magic(given):
-        matches = _inside(path, pattern) if pattern is not None and os.path.isdir(path) else []
-    else:
-        matches = [Path(name) for name in glob.iglob(given, recursive=True)]
-    yield from [match for match in matches if _is_file(match) and _is_ours_to_read(match)] or [path]
+        return [path]
+    matches = map(Path, glob.iglob(given, recursive=True))
+    return [match for match in matches if _is_file(match) and _is_ours_to_read(match)] or [path]
 
 
 def _is_file(path: Path) -> bool:
     """Whether a path is a file, or a Zarr, which is a folder."""
     return os.path.isfile(path) or (path.suffix.lower() == ".zarr" and os.path.isdir(path))
-
-
-def _inside(folder: Path, pattern: str) -> list[Path]:
-    return list(folder.glob(pattern))
 
 
 def _is_ours_to_read(path: Path) -> bool:

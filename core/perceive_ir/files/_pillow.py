@@ -26,6 +26,8 @@ _CLASSES: dict[str, type[ImageFile]] = {
     "bmp": BmpImageFile,
     "gif": GifImageFile,
 }
+_QUALITY = 95
+"""Of JPEG, and of WebP unless its source lost nothing."""
 _LARGEST = 2**31
 """Pixels; a header that claims more is taken for damaged before memory is asked for."""
 
@@ -46,20 +48,20 @@ def exif_of_jpeg(path: Path) -> bytes | None:
         return _exif.strip(image.info.get("exif"))
 
 
-def encode_jpeg(file: BinaryIO, pixels: NDArray[Any], meta: Meta, quality: int) -> None:
+def encode_jpeg(file: BinaryIO, pixels: NDArray[Any], meta: Meta) -> None:
     """Without chroma subsampling: 4:4:4."""
     options = _options(meta)
     if meta.dpi is not None:
         options["dpi"] = tuple(round(value) for value in meta.dpi)
     if meta.comment is not None:
         options["comment"] = meta.comment
-    Image.fromarray(_native(pixels)).save(file, "JPEG", quality=quality, subsampling=0, **options)
+    Image.fromarray(_native(pixels)).save(file, "JPEG", quality=_QUALITY, subsampling=0, **options)
 
 
-def encode_webp(file: BinaryIO, pixels: NDArray[Any], meta: Meta, quality: int) -> None:
+def encode_webp(file: BinaryIO, pixels: NDArray[Any], meta: Meta) -> None:
     """``exact`` keeps the colour of pixels that are fully transparent."""
     image = Image.fromarray(_native(pixels))
-    image.save(file, "WEBP", lossless=meta.lossless, exact=meta.lossless, quality=quality, **_options(meta))
+    image.save(file, "WEBP", lossless=meta.lossless, exact=meta.lossless, quality=_QUALITY, **_options(meta))
 
 
 _NAMES = {"1": "1-bit", "L": "8-bit grey", "LA": "grey with alpha", "P": "a palette", "PA": "a palette"}

@@ -130,7 +130,7 @@ def _meta(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page: tifffil
     values = {tag.code: tag.value for tag in first.tags if tag.code in (_ICC, _UNIT, _ORIENTATION)}
     resolution = tuple(first.tags[code].value for code in (_XRESOLUTION, _YRESOLUTION) if code in first.tags)
     unit = int(values.get(_UNIT, 2))
-    flavour = _flavour(tif, series)
+    flavour = _flavour(series)
     tiff = TiffMeta(
         flavour=flavour,
         native_axes=series.axes,
@@ -154,7 +154,7 @@ def _meta(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries, page: tifffil
     return Meta(dpi=_dpi(tiff.resolution, unit), icc=values.get(_ICC), exif=orientation, tiff=tiff)
 
 
-def _flavour(tif: tifffile.TiffFile, series: tifffile.TiffPageSeries) -> str:
+def _flavour(series: tifffile.TiffPageSeries) -> str:
     if series.kind in ("imagej", "ome", "shaped"):
         return series.kind
     return "plain"

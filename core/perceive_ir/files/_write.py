@@ -47,7 +47,6 @@ def write_image(
     axes: str | None = None,
     description: Description | None = None,
     force: bool = False,
-    quality: int = 95,
 ) -> tuple[str, ...]:
     """Write `array` whole or not at all.
 
@@ -65,8 +64,6 @@ def write_image(
         How the picture was made, JSON-able; `read_description` finds it again.
     force
         Whether an existing file may be replaced.
-    quality
-        Of JPEG, and of WebP unless its source lost nothing, 1 to 100.
 
     Returns
     -------
@@ -86,14 +83,12 @@ def write_image(
     kind = _kind(path, array.dtype, axes, array.shape)
     if description is not None:
         dump(description)  # a value that JSON cannot hold is refused before anything is written
-    if not 1 <= quality <= 100:
-        raise ValueError(f"quality is 1 to 100, got {quality}")
     meta = like.meta if like is not None else Meta()
     if kind in ("tiff", "ome"):
         same = like is not None and like.axes == axes and _are_alike(like.data, array)
         with writing(path), replacing(path, force=force) as partial:
             return write_tiff(partial, array, axes, meta, ome=kind == "ome", same=same, description=description)
-    return _write_plain(path, kind, array, meta, description, force=force, quality=quality)
+    return _write_plain(path, kind, array, meta, description, force=force)
 
 
 def check_output(path: str | os.PathLike[str], like: Picture, *, force: bool = False) -> None:
@@ -119,7 +114,7 @@ def writable_name(source: Path, kind: str) -> str:
 
 
 def _write_plain(
-    path: Path, kind: str, array: NDArray[Any], meta: Meta, text: Description | None, *, force: bool, quality: int
+    path: Path, kind: str, array: NDArray[Any], meta: Meta, text: Description | None, *, force: bool
 ) -> tuple[str, ...]:
     """PNG, JPEG or WebP; a description that finds no place inside goes into the JSON file beside."""
     notes = _lost(kind, array, meta)
@@ -131,9 +126,9 @@ def _write_plain(
         if kind == "png":
             file.write(encode_png(array, meta, None if text is None else (KEYWORD, dump(text))))
         elif kind == "jpeg":
-            encode_jpeg(file, array, meta, quality)
+            encode_jpeg(file, array, meta)
         else:
-            encode_webp(file, array, meta, quality)
+            encode_webp(file, array, meta)
     if beside and text is not None:
         side = write_side_json(path, text, force=force)
         notes += (f"the description is in {side.name}",)

@@ -1,0 +1,87 @@
+"""Stage 0: the perceiver learns to see damage, and a small text tower to name it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from perceive_ir.networks import Reading, System
+from perceive_ir_training.captions import captions_of, describe_same
+from perceive_ir_training.language import TextTower, clip_loss
+from perceive_ir_training.losses import perceiver_loss
+from perceive_ir_training.ranks import World, share_statistics
+from perceive_ir_training.shown import perceiver_pictures, put_pairs
+from perceive_ir_training.stages.stage import Forgetful, Setting, Terms, weigh
+
+
+@dataclass(frozen=True)
+class PerceiverBatch:
+    """Pairs of crops of one damaged picture, then thumbnails."""
+
+    images: Tensor
+    severities: Tensor
+    thumbnails: Tensor
+    paired: Tensor
+    """(N,): out of pairs; the severities say only which type is there."""
+    captions: list[str]
+    """Of the crops."""
+
+    def share(self, world: World) -> PerceiverBatch:
+        """Return the rows of one process: a part of the crops, in whole pairs, and a part of the thumbnails."""
+        if world.size == 1:
+            return self
+        crops, rows = int((~self.thumbnails).sum()), torch.arange(len(self.images), device=self.images.device)
+        own = torch.cat([part[world.share(len(part))] for part in (rows[:crops], rows[crops:])])
+        captions = self.captions[world.share(crops)]
+        return PerceiverBatch(self.images[own], self.severities[own], self.thumbnails[own], self.paired[own], captions)
+
+
+class PerceiverStage(Forgetful):
+    """Image tower, readouts and, with ``losses.language``, a text tower in the same space."""
+
+    def __init__(self, setting: Setting, system: System, text: TextTower | None) -> None:
+        self.setting, self.system, self.text = setting, system, text
+        system.requires_grad_(False).eval()
+        system.perceiver.train(not setting.config.perceiver.settled).requires_grad_(True)
+        share_statistics(system.perceiver, setting.world)
+        self.modules = nn.ModuleDict({"system": system})
+        if text is not None:
+            self.modules["text"] = text.train().requires_grad_(True)
+
+    def batch(self, step: int, size: int) -> PerceiverBatch:
+        setting, random = self.setting, self.setting.random(0, step)
+        config = setting.config
+        pictures = setting.sources.at(step)
+        images, severities, thumbnails = perceiver_pictures(
+            pictures, setting.sources.thumbnails, config, random, size, setting.device
+        )
+        paired = torch.zeros_like(thumbnails)
+        if config.perceiver.paired:
+            paired = put_pairs(images, severities, thumbnails, config.perceiver.paired, setting.sources, random)
+        texts = captions_of(severities[~thumbnails], random) if self.text else []
+        return PerceiverBatch(images, severities, thumbnails, paired, texts).share(setting.world)
+
+    def terms(self, batch: PerceiverBatch) -> Terms:
+        weights, perceiver, world = self.setting.config.losses, self.system.perceiver, self.setting.world
+        reading = gather_readings(perceiver(batch.images), world)
+        with torch.no_grad():
+            severities, crops = world.gather(batch.severities), ~world.gather(batch.thumbnails)
+            paired = world.gather(batch.paired)
+        losses = perceiver_loss(reading, severities, ~crops, paired)
+        if self.text:
+            told = crops & ~paired  # of pairs a caption would say a severity that nobody knows
+            said = world.gather(self.text.encode_text(self.text.tokenise(batch.captions)))[told[crops]]
+            same = describe_same(severities[told])
+            losses["language"] = clip_loss(reading.embedding[told], said, perceiver.logit_scale.exp(), same)
+        return Terms(weigh(losses, weights))
+
+
+def gather_readings(reading: Reading, world: World) -> Reading:
+    """Join what all processes read off their rows, at once."""
+    if world.size == 1:
+        return reading
+    parts: list[Tensor] = [getattr(reading, f.name) for f in fields(Reading)]
+    joint = world.gather(torch.cat([part.float() for part in parts], dim=1))
+    return Reading(*joint.split([part.shape[1] for part in parts], dim=1))

@@ -1,0 +1,129 @@
+"""What a stage starts from: networks, text tower, half-trained restorers, and pictures that are held back."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from perceive_ir._encoders import equip
+from perceive_ir._errors import WeightsError
+from perceive_ir._weights import load_system
+from perceive_ir.networks import EncoderConfig, System
+from perceive_ir_training import papers
+from perceive_ir_training.config import STAGES, MixConfig, TrainConfig
+from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves
+from perceive_ir_training.data import Pictures, load_pictures
+from perceive_ir_training.language import TextConfig, TextTower, load_text_tower
+from perceive_ir_training.plan import HALVES, TEXT, WEIGHTS, Plan
+from perceive_ir_training.sources import has_pictures
+from perceive_ir_training.stages import PerceiverStage, PromptsStage, RestorerStage, Setting, Stage
+
+
+def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | None]:
+    """Return the networks that the first stage, or the resumed one, starts from."""
+    if not fresh:
+        return load_start(run / WEIGHTS, plan.config), text_beside(run / TEXT)
+    if plan.init_from:
+        source = Path(plan.init_from)
+        return load_start(source, plan.config), text_beside(source.with_name(TEXT))
+    torch.manual_seed(plan.config.seed)
+    return equip(System(plan.config.model), training=True), None
+
+
+def load_start(path: str | Path, config: TrainConfig) -> System:
+    """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid."""
+    found, _ = load_system(path)
+    there, tower = found.config.tower_config(), config.model.tower_config()
+    if tower.grid and not config.model.semantics:
+        there = replace(there, grid=True)
+    pairs = (
+        (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
+        (found.config.backbone_config(), config.model.backbone_config()),
+        (there, tower),
+        (found.config.groups, config.model.groups),
+    )
+    for held, wanted in pairs:
+        if held != wanted:
+            raise WeightsError(f"{path} holds {held}, the configuration expects {wanted}; make them the same")
+    system = System(replace(config.model, encoder=found.config.encoder))
+    fresh = system.state_dict()
+    system.load_state_dict({name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items()})
+    return equip(system, training=True)
+
+
+def unsigned(encoder: EncoderConfig) -> EncoderConfig:
+    """Return which encoders there are, without their digests."""
+    return replace(encoder, semantics_sha256="", clip_sha256="", vgg_sha256="")
+
+
+def widened(tensor: Tensor, fresh: Tensor) -> Tensor:
+    """Make room for features that were not there: a readout ignores them at first, their statistics are new."""
+    if tensor.shape == fresh.shape:
+        return tensor
+    wide = fresh.clone() if fresh.dim() == 1 else torch.zeros_like(fresh)
+    wide[..., : tensor.shape[-1]] = tensor
+    return wide
+
+
+def text_beside(path: Path) -> TextTower | None:
+    """Read a text tower, where there is one."""
+    return load_text_tower(path) if path.is_file() else None
+
+
+def make_stage(
+    name: str, plan: Plan, run: Path, setting: Setting, system: System, text: TextTower | None, minutes: float
+) -> Stage:
+    """Build a stage with its networks on the device."""
+    config, device = plan.config, setting.device
+    torch.manual_seed(config.seed + 1 + STAGES.index(name))
+    system = system.to(device).to(memory_format=torch.channels_last)
+    if name == "perceiver":
+        if not config.losses.language:
+            return PerceiverStage(setting, system, None)
+        tower = text or TextTower(TextConfig(embedding=config.model.tower_config().embedding))
+        return PerceiverStage(setting, system, tower.to(device))
+    if name == "prompts":
+        speaker = text if system.clip is None else system.clip.net
+        if speaker is None:
+            beside = plan.init_from or run / WEIGHTS
+            raise WeightsError(f"no {TEXT} beside {beside}; train the stage perceiver with losses.language")
+        if not setting.world.is_first:
+            setting.world.from_first(0)  # it makes them
+        halves = cached_halves(
+            run / HALVES, setting.sources.pictures, half_config(config), minutes=minutes / 4, device=device
+        )
+        if setting.world.is_first:
+            setting.world.from_first(0)
+        return PromptsStage(setting, system, speaker.to(device), halves)
+    return RestorerStage(setting, system, find_halves(plan, run, device))
+
+
+def find_halves(plan: Plan, run: Path, device: torch.device) -> Halves | None:
+    """Return the half-trained restorers as rivals of the perceptual loss, where it is used and they are there."""
+    places = [run / HALVES, *([Path(plan.init_from).with_name(HALVES)] if plan.init_from else [])]
+    found = [path for path in places if path.is_file()]
+    return load_halves(found[0]).to(device) if found and plan.config.losses.perceptual else None
+
+
+def half_config(config: TrainConfig) -> HalfConfig:
+    """Return the settings of the half-trained restorers."""
+    prompts = config.prompts
+    return HalfConfig(
+        steps=prompts.medium_steps, batch=prompts.medium_batch, patch=prompts.medium_patch,
+        microscopy=config.mix.microscopy, seed=config.seed,
+    )  # fmt: skip
+
+
+def held_back(data: str, mix: MixConfig) -> Pictures:
+    """Read the clean pictures that never train, those of published sets too."""
+    clean = [name for name, weight in mix.sets.items() if weight and papers.known(name).clean_only]
+    extra = tuple(p for name in clean for p in papers.load_clean(name, data, held_back=True, whole=mix.whole_sets))
+    kept = Pictures(())
+    if has_pictures(Path(data)):
+        with suppress(ValueError):  # none is held back of a few
+            kept = load_pictures(data, held_back=True)
+    return replace(kept, photos=(*kept.photos, *extra))
