@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_perceive_ir._dock import RestoreDock
+    from napari_perceive_ir._map_layers import Judged
 
 DOCK_NAME = "Restore (Perceive-IR)"
 """The name that napari's menus give to the dock, so that both open the same one."""
@@ -30,28 +31,27 @@ def one_click(task: str) -> Callable[[], None]:
 def run_task(task: str) -> None:
     """Restore the active layer of the current viewer in its Restore dock, which shows progress and can cancel."""
     import napari
-    from napari.layers import Image
     from napari.utils.notifications import show_error
 
-    from napari_perceive_ir._compare import is_cover
+    from napari_perceive_ir._picture_rows import pictures_in
 
     viewer = napari.current_viewer()
     layer = viewer.layers.selection.active if viewer is not None else None
-    if not isinstance(layer, Image) or is_cover(layer):
-        show_error("no image layer is active: click one in the layer list first")
+    if layer is None or layer not in [picture for _, picture in pictures_in(viewer.layers)]:
+        show_error("no picture is active: click an image layer in the layer list first")
         return
     run_in_dock(viewer, layer, task)
 
 
-def run_in_dock(viewer: Any, layer: Image, task: str, **recipe_fields: Any) -> None:
-    """Restore a layer in the viewer's Restore dock, unless that is busy."""
+def run_in_dock(viewer: Any, layer: Image, task: str, judged: Judged | None = None, **recipe_fields: Any) -> None:
+    """Restore a layer in the viewer's Restore dock, unless that is busy; its quality map may be known."""
     from napari.utils.notifications import show_error
 
     dock = restore_dock(viewer)
     if dock.running:
         show_error("the Restore dock is busy: wait for it or cancel it first")
         return
-    dock.run(layer, task, **recipe_fields)
+    dock.run(layer, task, judged, **recipe_fields)
 
 
 def restore_dock(viewer: Any) -> RestoreDock:

@@ -1,6 +1,7 @@
 """The Restore dock: the recipe's controls over a run in the background; what is decided is decided elsewhere."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image
@@ -20,11 +21,12 @@ from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import add_result, hide_under, plan_run, replaced
 from napari_perceive_ir._lazy_layer import add_lazy
 from napari_perceive_ir._live import LiveStrength, Shown
+from napari_perceive_ir._map_layers import Judged, with_map
 from napari_perceive_ir._preview_row import PreviewRow
 from napari_perceive_ir._pyramid import coarser
 from napari_perceive_ir._reapply import recipe_of
 from napari_perceive_ir._run import MISTAKES, Event, Finished, Looked, RunPlan, Seen, looking, restoring, shown_severity
-from napari_perceive_ir._seen_bars import SeenBars, seen_types
+from napari_perceive_ir._seen_bars import Reading, SeenBars, seen_types
 from napari_perceive_ir._words import sentence
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
@@ -57,27 +59,33 @@ class RestoreDock(LayerDock):
         self.preview = PreviewRow(napari_viewer, self.controls)
         self.preview.failed.connect(self.tell)
         self.preview.seen.connect(self._previewed)
-        self.compare = CompareRow(napari_viewer, self)
-        self.seen, self.note = wrapped(), wrapped()
+        self.compare = compare = CompareRow(napari_viewer, self)
+        self.preview.box.toggled.connect(lambda on: compare.stop() if on else None)  # as a comparison ends the preview
+        self.seen, self.whose, self.note = wrapped(), wrapped(), wrapped()
         self.bars = SeenBars()
+        self._readings: dict[Image, Reading] = {}
         self.run_button.setToolTip("Restore in the background; the result is a new layer exactly on the picture.")
         self.copy = CopyRow()
         self.copy.python_button.clicked.connect(lambda: self._copy(as_python))
         self.copy.command_button.clicked.connect(lambda: self._copy(as_command))
         self.estimate = EstimateLine(self._costly)
         self.copy.recipe_button.clicked.connect(lambda: self.take_recipe())
-        below = (self.estimate, self.seen, self.bars, self.note, self.compare, self.copy)
+        below = (self.estimate, self.seen, self.whose, self.bars, self.note, self.compare, self.copy)
         self.lay_out("Sees what is wrong with a picture and mends it.", (self.controls, self.preview), below)
         self.controls.layer.changed.connect(lambda _: self.show_state())
         self.controls.cost_changed.connect(self.estimate.ask)
+        self._hear(napari_viewer.layers.selection.events.active, self._follow_active)
         self._clear()
         self.show_state()
 
-    def run(self, layer: Image | None = None, task: str | None = None, **recipe_fields: Any) -> None:
+    def run(
+        self, layer: Image | None = None, task: str | None = None, judged: Judged | None = None, **recipe_fields: Any
+    ) -> None:
         """Restore the chosen layer in the background.
 
         A layer and fields of the recipe that are given are chosen in the controls first; a task that is given
-        begins from automatic settings. What has no control holds for this run.
+        begins from automatic settings. What has no control holds for this run. A quality map that is given is not made
+        again.
         """
         if self.running:
             return
@@ -92,6 +100,8 @@ class RestoreDock(LayerDock):
         except MISTAKES as error:
             self.tell(error)
             return
+        if judged is not None:
+            targets = [replace(one, plan=with_map(one.plan, judged)) for one in targets]
         self._clear()
         self.estimate.stop()
         if len(targets) > 1:
@@ -180,19 +190,33 @@ class RestoreDock(LayerDock):
 
     def _see(self, event: Seen, target: Target) -> None:
         self.say(f"{self._place()}Restoring …")
-        words = event.perception.words()
-        self._write(self.seen, target, words if self._count > 1 else f"The model sees {words}.")
-        self._show_seen(event.perception, target.plan.recipe)
+        words, several = event.perception.words(), self._count > 1
+        self._write(self.seen, target, words if several else f"The model sees {words}.")
+        self._show_seen(target.source, event.perception, target.plan.recipe, several)
 
     def _previewed(self, event: Seen) -> None:
         """Say what the model sees for the preview, unless that of a run is said."""
         if not self.running:
             show_words(self.seen, f"The model sees {event.perception.words()}.")
-            self._show_seen(event.perception, self.controls.recipe())
+            self._readings.clear()
+            self._show_seen(self.controls.layer.value, event.perception, self.controls.recipe(), several=False)
 
-    def _show_seen(self, seen: "Perception", recipe: Recipe) -> None:
-        self.bars.show_types(seen_types(seen))
-        self.controls.show_seen(shown_severity(recipe, seen))
+    def _show_seen(self, source: Image, seen: "Perception", recipe: Recipe, several: bool) -> None:
+        """Show what was seen; of several pictures none has the severity of all."""
+        self._readings[source] = Reading(source.name if several else "", seen)
+        self._show_reading(source)
+        self.controls.show_seen(None if several else shown_severity(recipe, seen))
+
+    def _show_reading(self, layer: Image) -> None:
+        reading = self._readings[layer]
+        show_words(self.whose, reading.whose and f"Seen in “{reading.whose}”:")
+        self.bars.show_types(seen_types(reading.seen))
+
+    def _follow_active(self, _: Any = None) -> None:
+        """Show what was seen of the picture that is active, as it was or restored."""
+        active = self._viewer.layers.selection.active
+        if active in self._readings:
+            self._show_reading(active)
 
     def _add(self, result: "Result", target: Target, levels: Sequence[NDArray[Any]], edited: bool = False) -> Image:
         layer = add_result(self._viewer, target.source, target.plan, result, levels)
@@ -210,10 +234,12 @@ class RestoreDock(LayerDock):
 
     def _show_added(self, layer: Image, target: Target, note: str, edited: bool = False) -> None:
         assert self.compare is not None
+        self._readings[layer] = self._readings[target.source]
+        self._follow_active()
         self.compare.offer(target.source, layer)
         self.preview.stop()  # the result shows the same
         late = REPLACED if replaced(target.source, target.plan) else EDITED if edited else ""
-        hidden = HIDDEN if hide_under(target.source, layer, target.plan) else ""
+        hidden = HIDDEN if hide_under(self._viewer, target.source, layer, target.plan) else ""
         self._write(self.note, target, f"{sentence(note)}{late}{hidden}".strip())
 
     def _write(self, label: QLabel, target: Target, text: str) -> None:
@@ -225,7 +251,9 @@ class RestoreDock(LayerDock):
         """Forget what the last run saw."""
         show_words(self.seen, "")
         show_words(self.note, "")
+        show_words(self.whose, "")
         self.bars.show_types(())
+        self._readings.clear()
 
     def _refresh(self, _: Any = None) -> None:
         self.controls.refresh_layers()
@@ -233,6 +261,7 @@ class RestoreDock(LayerDock):
 
     def _forget(self, event: Any) -> None:
         self.live.forget(event.value)
+        self._readings.pop(event.value, None)
         super()._forget(event)
 
     def _leave(self) -> None:

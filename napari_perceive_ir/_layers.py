@@ -18,7 +18,7 @@ from perceive_ir._vocabulary import TIERS
 from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from napari.layers import Image, Labels, Shapes
     from napari.types import LayerDataTuple
@@ -197,14 +197,28 @@ def add_on(viewer: Any, source: Image, made: tuple[Any, dict[str, Any], str]) ->
     return layer
 
 
-def hide_under(source: Image, result: Image, plan: RunPlan) -> bool:
+def hide_under(viewer: Any, source: Image, result: Image, plan: RunPlan) -> bool:
     """Hide a picture that would shine through its restored one, unless that is a region in it; return whether."""
     from napari_perceive_ir._overlay import hides_below
 
     if hides_below(result) or plan.region is not None:
         return False
-    source.visible = False
+    for layer in (source, *same_picture(result, viewer.layers)):
+        layer.visible = False
     return True
+
+
+def picture_of(layer: Any) -> str:
+    """Return the name that a layer's picture had before it was restored for the first time."""
+    return str(layer.metadata.get(KEY, {}).get("picture", layer.name))
+
+
+def same_picture(layer: Image, layers: Iterable[Any]) -> list[Image]:
+    """Return the other image layers that show the picture of a layer, as it was or restored."""
+    from napari.layers import Image
+
+    others = (one for one in layers if isinstance(one, Image) and one is not layer)
+    return [one for one in others if picture_of(one) == picture_of(layer)]
 
 
 def result_data(
@@ -220,7 +234,8 @@ def data_on(
 ) -> tuple[Any, dict[str, Any], str]:
     """Return data, arguments and type of a layer exactly on what a plan takes of its source, with the same look."""
     place = plan.place if replaced(source, plan) else placement(source, plan.part)
-    look = {**place, "name": name, "metadata": {**source.metadata, KEY: dict(about)}, "multiscale": len(levels) > 1}
+    about = {**about, "picture": picture_of(source)}
+    look = {**place, "name": name, "metadata": {**source.metadata, KEY: about}, "multiscale": len(levels) > 1}
     return levels if len(levels) > 1 else levels[0], look, "image"
 
 

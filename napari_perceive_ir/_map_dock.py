@@ -9,17 +9,28 @@ from napari_perceive_ir._after import After
 from napari_perceive_ir._commands import run_in_dock
 from napari_perceive_ir._layer_dock import LayerDock, Target
 from napari_perceive_ir._layers import plan_run, replaced
-from napari_perceive_ir._map_layers import Judged, judge, named_after, remove_views, results_on, show_view, visible_view
+from napari_perceive_ir._map_layers import (
+    Judged,
+    is_usual,
+    judge,
+    named_after,
+    remove_views,
+    results_on,
+    show_view,
+    visible_view,
+)
 from napari_perceive_ir._map_panels import NOTHING, Findings, MapControls, Planes
 from napari_perceive_ir._region import changes_of, region_weights
 from napari_perceive_ir._run import MISTAKES, Event, Mapped, mapping
 from napari_perceive_ir._statistics import measure, plane_scores, profile, table_rows, worst_plane
 from napari_perceive_ir._words import AUTOMATIC
 from perceive_ir import Recipe
+from perceive_ir._windows import WINDOW
 
 ONLY_LOW = {"low": 1.0, "medium": 0.0, "high": 0.0}
 LOW_AND_MEDIUM = {"low": 1.0, "medium": 1.0, "high": 0.0}
 """Strength per tier."""
+UNUSUAL = f"Restoring judges in windows of {WINDOW} px, so it may find other places than this map."
 PAUSE = 150
 """Milliseconds without a change of the region before its numbers are taken anew."""
 
@@ -78,7 +89,10 @@ class QualityMapDock(LayerDock):
     def restore(self, tier_strength: dict[str, float]) -> None:
         """Restore the chosen layer region by region in the Restore dock."""
         if self.judged is not None:
-            run_in_dock(self._viewer, self.judged.source, AUTOMATIC, handling="region", tier_strength=tier_strength)
+            wanted = {"handling": "region", "tier_strength": tier_strength}
+            run_in_dock(self._viewer, self.judged.source, AUTOMATIC, self.judged, **wanted)
+            if not is_usual(self.judged.map):
+                self.say(UNUSUAL)
 
     def go_to(self, place: tuple[int, ...]) -> None:
         """Show a plane of the stack."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,10 +12,12 @@ from napari_perceive_ir._axes import letter, stack_axes
 from napari_perceive_ir._layers import KEY, about_map, add_map, is_map, on_source
 from napari_perceive_ir._overlay import is_overlay
 from napari_perceive_ir._placement import level0
+from napari_perceive_ir._preview import looked_with
 from napari_perceive_ir._region import world_matrix
 from napari_perceive_ir._run import Mapped, RunPlan
 from napari_perceive_ir._statistics import type_features
 from perceive_ir._vocabulary import TIERS, TYPES
+from perceive_ir._windows import STRIDE, WINDOW
 
 if TYPE_CHECKING:
     from napari.layers import Image, Labels
@@ -79,6 +81,17 @@ def judge(viewer: Any, source: Image, plan: RunPlan, mapped: Mapped) -> Judged:
         TIER_VIEW: add_map(viewer, source, mapped.map, axes, about_map(mapped)),
     }
     return Judged(source, plan, mapped, views)
+
+
+def with_map(plan: RunPlan, judged: Judged) -> RunPlan:
+    """Return a plan that judges nothing again where a map shows what it would find."""
+    same = plan.array is judged.plan.array and looked_with(plan.recipe) == looked_with(judged.plan.recipe)
+    return replace(plan, maps=judged.map.by_plane()) if same and plan.part is None and is_usual(judged.map) else plan
+
+
+def is_usual(qmap: QualityMap) -> bool:
+    """Whether a map has the windows with which a restoration judges."""
+    return (qmap.window, qmap.stride) == (WINDOW, STRIDE)
 
 
 def add_score(viewer: Any, source: Image, mapped: Mapped, axes: str) -> Image:

@@ -11,7 +11,7 @@ from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
 from napari_perceive_ir._layer_list import hide_in_list
-from napari_perceive_ir._layers import KEY
+from napari_perceive_ir._layers import KEY, picture_of, same_picture
 from napari_perceive_ir._placement import cell_placement, placement
 
 MARK = "passing"
@@ -64,7 +64,7 @@ class Overlay:
     viewer
         The napari viewer.
     under
-        The picture. While what it lets through would shine through the overlay too, it is hidden.
+        The picture. Where the overlay lets light through, all that shows the same picture is hidden meanwhile.
     name
         What the layer is called.
     """
@@ -98,19 +98,25 @@ class Overlay:
     def _add(self, pixels: NDArray[Any]) -> None:
         under = self.under
         place = placement(under) | cell_placement(under, self._steps, self._corner)
-        self.layer = Image(pixels, name=self._name, metadata=PASSING, **place)
+        about = {KEY: {MARK: True, "picture": picture_of(under)}}
+        self.layer = Image(pixels, name=self._name, metadata=about, **place)
         self.layer.contrast_limits_range = under.contrast_limits_range
         self.layer.contrast_limits = under.contrast_limits
         for name in LOOK:
             self._connect(getattr(under.events, name), self._look_alike)
         for name in PLACE:
             self._connect(getattr(under.events, name), self._place)
-        pictures = [n for n, layer in enumerate(self._viewer.layers) if isinstance(layer, Image)]
-        insert_quietly(self._viewer, pictures[-1] + 1, self.layer)  # what is painted or drawn stays in sight
+        insert_quietly(self._viewer, self._height(), self.layer)
         hide_in_list(self.layer)
-        if not hides_below(under):
-            self._undo.callback(setattr, under, "visible", under.visible)
-            under.visible = False
+        for one in [] if hides_below(under) else [under, *same_picture(self.layer, self._viewer.layers)]:
+            self._undo.callback(setattr, one, "visible", one.visible)
+            one.visible = False
+
+    def _height(self) -> int:
+        """Return the place over the picture and all that hides it; what adds light or is painted stays over it."""
+        layers = list(self._viewer.layers)
+        hiding = [one for one in layers if isinstance(one, Image) and one.visible and hides_below(one)]
+        return 1 + max(layers.index(one) for one in (self.under, *hiding))
 
     def _connect(self, event: Any, slot: Any) -> None:
         event.connect(slot)

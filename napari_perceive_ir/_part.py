@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from perceive_ir._part import Box
 
 
+class NoPlane(ValueError):
+    """The sliders stand where a layer has no plane."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A plane of a stack, a region of each plane, or both."""
@@ -77,7 +81,7 @@ def plane_at(source: Image, stack: Sequence[int], point: Sequence[float] | None)
     shape = level0(source).shape
     place = np.rint(source.world_to_data(list(point)[-source.ndim :])).astype(int)
     if any(not 0 <= place[axis] < shape[axis] for axis in stack):
-        raise ValueError(f"layer {source.name!r} has no plane where the sliders stand: move them, or choose the stack")
+        raise NoPlane(f"layer {source.name!r} has no plane where the sliders stand: move them, or choose the stack")
     return [int(place[axis]) for axis in stack]
 
 

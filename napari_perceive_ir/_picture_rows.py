@@ -126,6 +126,8 @@ class PictureRows(QObject):
 
     def refresh(self, _: Any = None) -> None:
         """Offer the image layers that are there now; the chosen one stays chosen while it is there."""
+        if len(self._selected()) < 2:
+            self.several.value = False  # else it would mean the next two, selected to compare them
         self.layer.reset_choices()
         self.region.reset_choices()
         self._show()

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_perceive_ir._layers import plan_run
+from napari_perceive_ir._part import NoPlane
 from napari_perceive_ir._run import Event, Previewed, Progress, Ready, RunPlan, Seen, model_of
 from napari_perceive_ir._visible import plane_index, visible_box
+from napari_perceive_ir._words import sentence
 from perceive_ir import Recipe
 from perceive_ir._recipe import make_recipe
 
@@ -117,7 +119,10 @@ def plan_preview(
         raise NotPreviewed("There is no picture to preview.")
     if viewer.dims.ndisplay != 2:
         raise NotPreviewed("There is a preview in the 2D view only.")
-    run = plan_run(layer, recipe, labels, point)
+    try:
+        run = plan_run(layer, recipe, labels, point)
+    except NoPlane as error:  # which the next move of a slider may change
+        raise NotPreviewed(sentence(str(error))) from None
     seen = visible_box(viewer, layer, run.recipe.axes)
     if seen is None:
         raise NotPreviewed("The preview shows planes of Y and X: turn the axes back to see it.")

@@ -49,6 +49,8 @@ class RunPlan:
     """What of the array is restored; None for all of it."""
     coarser: Sequence[Any] = ()
     """The other levels of a multiscale layer."""
+    maps: Mapping[int, QualityMap] | None = None
+    """Quality maps of planes that need not be judged again."""
 
     @property
     def levels(self) -> tuple[tuple[int, ...], ...]:
@@ -184,7 +186,8 @@ def restoring(*plans: RunPlan) -> Iterator[Event]:
         seen = restorer.perceive(pixels, recipe.axes, recipe.value_range)
         yield Seen(seen)
         began = perf_counter()
-        for step in restorer.steps(pixels, recipe, labels=plan.labels, region=plan.region, perception=seen):
+        given = {"labels": plan.labels, "region": plan.region, "perception": seen, "maps": plan.maps}
+        for step in restorer.steps(pixels, recipe, **given):
             tiles[number] = step.total
             if step.result is not None:
                 learn(recipe, perf_counter() - began, step.total * math.prod(step.result.tile))

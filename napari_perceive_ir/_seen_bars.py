@@ -41,6 +41,15 @@ class SeenType:
         return f"{TYPE_TITLES[self.type]} {self.probability:.0%}, {told}"
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What the model saw in a picture."""
+
+    whose: str
+    """The picture's name, where others were looked at too."""
+    seen: Perception
+
+
 def seen_types(seen: Perception) -> list[SeenType]:
     """Take every type from a perception, in the order of the vocabulary."""
     severities = {name: seen.severities[name] for name in seen.present}

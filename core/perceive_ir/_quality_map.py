@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -66,6 +66,16 @@ class QualityMap:
     def condition(self) -> Array:
         """(T, ..., h, w): severity of each type that is present, 0 for the others."""
         return np.where(self.types >= PRESENT, self.severities, 0).astype(np.float32)
+
+    def by_plane(self) -> dict[int, QualityMap]:
+        """Return the map of each plane of a stack by its number, counted in C order."""
+        cells = self.probabilities.shape[-2:]
+        values = (self.probabilities, self.types, self.severities)
+        planes = zip(*(one.reshape(len(one), -1, *cells).swapaxes(0, 1) for one in values), strict=True)
+        return {
+            number: replace(self, probabilities=tiers, types=types, severities=severities)
+            for number, (tiers, types, severities) in enumerate(planes)
+        }
 
     def full(self, values: NDArray[Any]) -> NDArray[Any]:
         """Enlarge an array of cells to the size of the picture."""

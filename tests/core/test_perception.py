@@ -340,6 +340,9 @@ def test_maps_of_stacks_have_the_axes_of_the_stack(tiny_model):
     assert qmap.full(qmap.score).shape == stack.shape
     limits = tiny_model.perceive(stack).value_range
     alone = tiny_model.quality_map(stack[1, 2], value_range=limits)
+    for name in ("probabilities", "types", "severities"):
+        assert np.array_equal(getattr(qmap.by_plane()[5], name), getattr(qmap, name)[:, 1, 2])
+    assert len(qmap.by_plane()) == 6 and len(alone.by_plane()) == 1
     np.testing.assert_allclose(qmap.types[:, 1, 2], alone.types, atol=1e-5)
 
 

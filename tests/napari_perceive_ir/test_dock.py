@@ -468,5 +468,16 @@ def test_the_console_restores_and_maps_without_a_dock(window: Any) -> None:
 def test_one_click_on_no_image_says_so(window: Any, notices: list[str]) -> None:
     window.add_labels(np.zeros((9, 9), int))
     _commands.restore()
-    assert [notice for notice in notices if "no image layer is active" in notice]
+    assert [notice for notice in notices if "no picture is active" in notice]
     assert not window.window.dock_widgets
+
+
+def test_one_click_on_a_score_says_so(window: Any, qtbot: QtBot, notices: list[str]) -> None:
+    judging = QualityMapDock(window)
+    window.window.add_dock_widget(judging)
+    click(qtbot, judging.run_button)
+    finish(qtbot, judging)
+    judging.findings.view.value = "Score"
+    assert window.layers.selection.active.name == "cells score"
+    _commands.denoise()
+    assert len(notices) == 1 and "no picture is active" in notices[0]

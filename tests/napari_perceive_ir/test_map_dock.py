@@ -344,6 +344,28 @@ def test_a_button_restores_only_what_is_bad(button: str, strengths: Any, window:
     assert dock.findings.after.value.name == "cells restored"
 
 
+@pytest.mark.parametrize("windows", ["usual", "small"])
+def test_the_map_is_handed_to_restore_where_restore_would_find_the_same(
+    windows: str, window: Any, qtbot: QtBot
+) -> None:
+    window.layers.clear()
+    source = window.add_image(picture(2, 70, 100), name="cells", axis_labels=("z", "y", "x"))
+    dock = opened(window)
+    if windows == "small":
+        qtbot.keyClick(dock.controls.window_size.slider, Qt.Key.Key_Home)
+    mapped(qtbot, dock)
+    assert dock.judged is not None
+    dock.judged.map.probabilities[:] = np.array([0, 0, 1])[:, None, None, None]
+    dock.judged.map.probabilities[:, 1] = np.array([1, 0, 0])[:, None, None]
+    click(qtbot, dock.findings.low_button)
+    qtbot.waitUntil(lambda: not _commands.restore_dock(window).running, timeout=LONG)
+    finish(qtbot, dock)
+    result = window.layers["cells restored"].data
+    handed = np.array_equal(result[0], source.data[0]) and not np.array_equal(result[1], source.data[1])
+    assert handed == (windows == "usual")
+    assert ("windows of 128 px" in dock.status.text()) == (windows == "small")
+
+
 def test_no_picture_to_restore_or_judge_is_a_map(viewer: Model, dock: QualityMapDock, qtbot: QtBot) -> None:
     mapped(qtbot, dock)
     restoring = RestoreDock(viewer)

@@ -370,6 +370,84 @@ def test_what_shines_through_is_hidden_meanwhile(viewer: Model, qtbot: QtBot) ->
     assert viewer.layers["cells"].visible
 
 
+def test_over_channels_the_canvas_shows_what_a_run_would_show(
+    make_napari_viewer: Callable[..., Any], qtbot: QtBot
+) -> None:
+    viewer = make_napari_viewer(show=True)
+    noisy, other = picture(*SHAPE) * 0.4, np.zeros(SHAPE, np.float32)
+    other[:100] = 0.4
+    for name, data in (("cells", noisy), ("other", other)):
+        viewer.add_image(data, name=name, blending="additive", contrast_limits=(0, 1))
+    dock = opened(viewer, qtbot)
+    viewer.window.add_dock_widget(dock)
+    dock.controls.layer.value = viewer.layers["cells"]
+    result = restored(qtbot, dock, viewer)
+    after = viewer.screenshot(canvas_only=True, flash=False).astype(int)
+    assert result.visible and not viewer.layers["cells"].visible
+    for chosen in ("cells", result.name):
+        dock.controls.layer.value = viewer.layers[chosen]
+        previewed(qtbot, dock)
+        shown = viewer.screenshot(canvas_only=True, flash=False).astype(int)
+        if chosen == "cells":
+            assert np.abs(shown - after).mean() < 1
+        assert abs(shown.mean() - after.mean()) < 2
+        click(qtbot, dock.preview.box)
+    assert result.visible and not viewer.layers["cells"].visible and viewer.layers["other"].visible
+
+
+def test_the_preview_lies_under_the_light_of_others_and_over_what_hides_its_picture(
+    viewer: Model, qtbot: QtBot
+) -> None:
+    viewer.add_image(picture(*SHAPE), name="light", blending="additive")
+    dock = opened(viewer, qtbot)
+    dock.controls.layer.value = viewer.layers["cells"]
+    previewed(qtbot, dock)
+    assert names(viewer) == ["cells", "cells preview", "light"]
+    click(qtbot, dock.preview.box)
+    viewer.add_image(picture(*SHAPE), name="wall")
+    previewed(qtbot, dock)
+    assert names(viewer) == ["cells", "light", "wall", "cells preview"]
+
+
+def test_where_there_is_no_plane_the_preview_waits(viewer: Model, qtbot: QtBot, notices: list[str]) -> None:
+    viewer.layers.clear()
+    short = viewer.add_image(picture(2, 140, 130), name="short")
+    viewer.add_image(picture(5, 140, 130), name="long")
+    viewer.dims.set_current_step(0, 0)
+    dock = opened(viewer, qtbot)
+    dock.controls.layer.value = short
+    dock.controls.pictures.planes.value = "plane"
+    assert previewed(qtbot, dock) is not None
+    viewer.dims.set_current_step(0, 4)
+    settled(qtbot, dock)
+    assert (dock.preview.layer, "'short' has no plane" in dock.preview.status.text()) == (None, True)
+    viewer.dims.set_current_step(0, 1)
+    settled(qtbot, dock)
+    assert dock.preview.layer is not None and not notices
+
+
+def test_a_preview_ends_a_swipe(viewer: Model, qtbot: QtBot) -> None:
+    dock = opened(viewer, qtbot)
+    restored(qtbot, dock, viewer)
+    click(qtbot, dock.compare.swipe_button)
+    assert len(viewer.layers) == 4
+    previewed(qtbot, dock)
+    assert not dock.compare.swipe_button.isChecked()
+    assert names(viewer) == ["cells", "cells denoised", "cells preview"]
+    assert viewer.layers["cells"].visible and viewer.layers["cells denoised"].visible
+
+
+def test_of_two_docks_one_shows_its_preview_over_the_other(viewer: Model, qtbot: QtBot) -> None:
+    viewer.layers["cells"].blending = "additive"
+    docks = [opened(viewer, qtbot) for _ in range(2)]
+    layers = [previewed(qtbot, dock) for dock in docks]
+    assert [layer.visible for layer in layers] == [False, True]
+    click(qtbot, docks[1].preview.box)
+    assert layers[0].visible and not viewer.layers["cells"].visible
+    click(qtbot, docks[0].preview.box)
+    assert viewer.layers["cells"].visible and names(viewer) == ["cells"]
+
+
 def test_a_swipe_ends_the_preview(viewer: Model, qtbot: QtBot) -> None:
     source = viewer.layers["cells"]
     other = viewer.add_image(

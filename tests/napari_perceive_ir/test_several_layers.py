@@ -74,6 +74,17 @@ def test_all_selected_images_are_offered_only_where_there_are_several(viewer: Mo
     assert dock.controls.layer.enabled
 
 
+def test_two_layers_that_are_selected_to_compare_them_are_not_the_next_to_restore(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    all_selected(qtbot, dock, viewer)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    select(viewer, "GFP", "GFP denoised")
+    assert dock.compare.isVisible()
+    assert dock.controls.pictures.sources == [dock.controls.layer.value] and dock.controls.layer.enabled
+
+
 def test_every_selected_layer_gets_its_own_result(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
     all_selected(qtbot, dock, viewer)
     assert not dock.controls.layer.enabled
@@ -87,6 +98,38 @@ def test_every_selected_layer_gets_its_own_result(viewer: Model, dock: RestoreDo
         assert np.array_equal(result.extent.world, source.extent.world)
     assert [line.split(":")[0] for line in dock.seen.text().splitlines()] == ["“DAPI”", "“GFP”", "“RFP”"]
     assert dock.status.text().startswith("Added 3 layers after ")
+
+
+def test_the_bars_say_whose_they_are_and_follow_the_active_layer(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    all_selected(qtbot, dock, viewer)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert dock.whose.text() == "Seen in “RFP”:" and dock.whose.isVisible()
+    shown = set()
+    for name in CHANNELS:
+        for layer in (viewer.layers[name], viewer.layers[f"{name} denoised"]):
+            viewer.layers.selection.active = layer
+            kept = viewer.layers[f"{name} denoised"].metadata["perceive_ir"]["perception"]["types"]
+            assert {one.type: round(one.probability, 4) for one in dock.bars.shown} == kept
+            assert dock.whose.text() == f"Seen in “{name}”:"
+        shown.add(tuple(kept.values()))
+    assert len(shown) == len(CHANNELS)
+    viewer.layers.remove("RFP denoised")
+    select(viewer, "DAPI")
+    assert dock.whose.text() == "Seen in “DAPI”:"
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert not dock.whose.isVisible() and dock.bars.isVisible()
+
+
+def test_of_several_layers_none_has_the_severity_of_all(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> None:
+    click(qtbot, dock.controls.automatic.native)
+    all_selected(qtbot, dock, viewer)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert (dock.controls.automatic.text, dock.controls.severity.isVisible()) == ("Auto", False)
 
 
 def test_progress_goes_over_all_layers(viewer: Model, dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
@@ -242,6 +285,21 @@ def test_what_would_shine_through_its_result_is_hidden_and_that_is_said(
     assert source.visible
     click(qtbot, deep.compare.side_button)
     assert not source.visible
+
+
+def test_an_earlier_result_does_not_shine_through_either_but_other_channels_do(viewer: Model, qtbot: QtBot) -> None:
+    for layer in viewer.layers:
+        layer.blending = "additive"
+    dock = docked(viewer, qtbot, task="denoise", severity=0.5)
+    dock.controls.layer.value = viewer.layers["GFP"]
+    for _ in range(2):
+        click(qtbot, dock.run_button)
+        finish(qtbot, dock)
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["DAPI", "RFP", "GFP denoised [1]"]
+    dock.controls.layer.value = viewer.layers["GFP denoised"]
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert [layer.name for layer in viewer.layers if layer.visible] == ["DAPI", "RFP", "GFP denoised denoised"]
 
 
 def test_around_a_region_the_picture_stays_in_sight(stacked: Model, deep: RestoreDock, qtbot: QtBot) -> None:
