@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,10 +64,11 @@ def vgg_file(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def here(encoders_here, vgg_file) -> None:
+def here(encoders_here, vgg_file) -> Iterator[None]:
     """All three encoders are at hand."""
-    if not (encoders_here / "encoders" / vgg_file.name).exists():
-        shutil.copy(vgg_file, encoders_here / "encoders")
+    vgg = Path(shutil.copy(vgg_file, encoders_here / "encoders"))
+    yield
+    vgg.unlink()
 
 
 @pytest.fixture(scope="module")
