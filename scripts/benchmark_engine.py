@@ -4,6 +4,7 @@
     python scripts/benchmark_engine.py memory     # peak memory above the caller's arrays, one process per size
     python scripts/benchmark_engine.py start      # import and load times, best of three fresh processes
     python scripts/benchmark_engine.py kept       # what it is worth to keep the memory that tensors give back
+    python scripts/benchmark_engine.py compile    # what torch.compile is worth, one process per row
 
 Networks other than compact have random weights here: only their speed is measured.
 """
@@ -17,10 +18,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from perceive_ir import Restorer
 
 RECIPE = {"task": "denoise", "severity": 0.4}
+LIMIT = 1800
+"""Seconds after which a network that is being compiled is given up."""
 
 
 def picture(height: int, width: int) -> object:
@@ -31,48 +40,24 @@ def picture(height: int, width: int) -> object:
     return random.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
-def timed(run: Callable[[], object]) -> float:
+def timed(run: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
     """Seconds that a call takes."""
-    start = time.perf_counter()
+    start = clock()
     run()
-    return time.perf_counter() - start
+    return clock() - start
 
 
-def interleaved(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, float]:
+def interleaved(
+    runs: dict[str, Callable[[], object]], repeats: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, float]:
     """Median seconds of each call, the calls taken in turn after one warm-up."""
     for run in runs.values():
         run()
     times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(repeats):
         for name, run in runs.items():
-            times[name].append(timed(run))
+            times[name].append(timed(run, clock))
     return {name: median(values) for name, values in times.items()}
-
-
-def bare(restorer: object, image: object) -> Callable[[], object]:
-    """Return a call of the network alone on the tiles that the engine would cut."""
-    import torch
-
-    from perceive_ir._recipe import make_recipe
-    from perceive_ir.images import parse_layout
-
-    recipe = make_recipe(**RECIPE)
-    layout = parse_layout(image.shape)
-    seen = restorer.perceive(image)
-    from perceive_ir import _decision as decision
-
-    decided = decision.decide(recipe, seen)
-    job = restorer.plan(image, layout, recipe, seen, decided)
-    signals = restorer.conditions(job)([], None)
-    full, rest = divmod(job.plan.count, job.batch)
-    batches = [job.batch] * full + ([rest] if rest else [])
-    tiles = [torch.rand(n, 3, *job.plan.tile_shape).to(memory_format=torch.channels_last) for n in batches]
-
-    def run() -> None:
-        for batch in tiles:
-            restorer.residuals(batch, signals)
-
-    return run
 
 
 def others() -> dict[str, Callable[[], object]]:
@@ -103,26 +88,33 @@ def others() -> dict[str, Callable[[], object]]:
 
 def speed(repeats: int = 1) -> None:
     """Print a table of speeds on 512²: compact and restormer through the engine and bare, and two other networks."""
-    from perceive_ir import load
-    from perceive_ir._engine import Restorer
-    from perceive_ir._weights import Card
-    from perceive_ir.networks import System, SystemConfig
+    from perceive_ir.commands._benchmark import bare
 
     image = picture(512, 512)
-    small = load("compact", precision="float32")
-    large = Restorer(System(SystemConfig(backbone="restormer")), Card("restormer", "random"))
+    small, large = model("compact"), model("restormer")
     seen = small.perceive(image)
     runs = {
         "compact, engine": lambda: small.restore(image, perception=seen, **RECIPE),
-        "compact, bare": bare(small, image),
+        "compact, bare": bare(small, image, seen)[0],
         "compact, engine with perception": lambda: small.restore(image, **RECIPE),
         **others(),
         "restormer, engine": lambda: large.restore(image, perception=seen, **RECIPE),
-        "restormer, bare": bare(large, image),
+        "restormer, bare": bare(large, image, seen)[0],
     }
     sys.stdout.write("| 512², float32 | seconds | MP/s |\n|---|---|---|\n")
     for name, value in interleaved(runs, repeats).items():
         sys.stdout.write(f"| {name} | {value:.2f} | {0.262144 / value:.3f} |\n")
+
+
+def model(name: str) -> Restorer:
+    """Return the shipped model, or the Restormer type at full size with random weights."""
+    from perceive_ir import Restorer, load
+    from perceive_ir._weights import Card
+    from perceive_ir.networks import System, SystemConfig
+
+    if name == "compact":
+        return load(name, device="cpu", precision="float32")
+    return Restorer(System(SystemConfig(backbone=name)), Card(name, "random"), device="cpu", precision="float32")
 
 
 def memory() -> None:
@@ -216,7 +208,59 @@ def again(side: int) -> None:
     sys.stdout.write(f"{min(times[1:]):.3f} s | {faults}")
 
 
+def compiled(side: int = 128) -> None:
+    """Print what torch.compile is worth for a tile and for a training step: processor time of one thread."""
+    sys.stdout.write(f"| {side}², float32 | as it is | compiled | times as fast | compiling, by the clock |\n")
+    sys.stdout.write("|---|---|---|---|---|\n")
+    for what, name in product(("restore", "learn"), ("compact", "restormer")):
+        with TemporaryDirectory() as cache:  # nothing was compiled before
+            command = [sys.executable, __file__, "compiled-one", str(side), what, name]
+            fresh = {**os.environ, "OMP_NUM_THREADS": "1", "TORCHINDUCTOR_CACHE_DIR": cache}
+            try:
+                done = subprocess.run(command, check=True, capture_output=True, text=True, env=fresh, timeout=LIMIT)
+                said = done.stdout.strip()
+            except subprocess.TimeoutExpired:
+                said = f"| not done within {LIMIT} s | |"
+        sys.stdout.write(f"| {name}, {what} | {said} |\n")
+        sys.stdout.flush()
+
+
+def compiled_one(side: int, what: str, name: str) -> None:
+    """Print the row of one network; ``what`` is "restore" or "learn"."""
+    import torch
+
+    from perceive_ir.networks import Signals
+
+    network, made = model(name).system.restorer, torch.Generator().manual_seed(0)
+    image = torch.rand(1, 3, side, side, generator=made).to(memory_format=torch.channels_last)
+    signals = Signals(torch.tensor([[0.4] + [0.0] * 7]))  # noise
+    network.train(what == "learn").requires_grad_(what == "learn")
+    optimiser = torch.optim.AdamW(network.parameters(), lr=1e-6, fused=True)
+
+    def restore(network: Callable[..., torch.Tensor]) -> None:
+        with torch.inference_mode():
+            network(image, signals)
+
+    def learn(network: Callable[..., torch.Tensor]) -> None:
+        optimiser.zero_grad()
+        (network(image, signals) - image).abs().mean().backward()
+        optimiser.step()
+
+    run, faster = {"restore": restore, "learn": learn}[what], torch.compile(network)
+    try:
+        first = timed(lambda: run(faster))
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        sys.stdout.write(f"| not compiled: {str(error).splitlines()[0]} | |")
+        return
+    found = interleaved({"plain": lambda: run(network), "compiled": lambda: run(faster)}, 3, time.process_time)
+    ratio = found["plain"] / found["compiled"]
+    sys.stdout.write(f"{found['plain']:.3f} s | {found['compiled']:.3f} s | {ratio:.2f} | {first:.0f} s")
+
+
 if __name__ == "__main__":
-    sized = {name: lambda run=run: run(int(sys.argv[2])) for name, run in {"one": one, "again": again}.items()}
-    chosen = {"speed": speed, "memory": memory, "start": start, "kept": kept, **sized}
+    sized = {
+        name: lambda run=run: run(int(sys.argv[2]), *sys.argv[3:])
+        for name, run in {"one": one, "again": again, "compiled-one": compiled_one}.items()
+    }
+    chosen = {"speed": speed, "memory": memory, "start": start, "kept": kept, "compile": compiled, **sized}
     chosen[sys.argv[1] if len(sys.argv) > 1 else "speed"]()

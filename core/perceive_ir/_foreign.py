@@ -167,7 +167,10 @@ def read_state(path: Path) -> dict[str, Tensor]:
     if suffix not in (".safetensors", *PICKLED):
         raise WeightsError(f"expected a network in .safetensors, {' or '.join(PICKLED)}, got {path.name}")
     read = read_safetensors(path) if suffix == ".safetensors" else read_pickle(path)
-    state = spandrel().canonicalize_state_dict(read) if isinstance(read, dict) else {}
+    try:
+        state = spandrel().canonicalize_state_dict(read) if isinstance(read, dict) else {}
+    except AttributeError:  # names that are numbers
+        state = {}
     if not state or not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()):
         raise WeightsError(f"{path} holds no weights by name; give the file with the network's state dict")
     return state

@@ -30,7 +30,7 @@ from perceive_ir._vocabulary import TIERS, TYPES
 from perceive_ir._weights import Card
 from perceive_ir.files._atomic import check_target, replacing
 from perceive_ir.files._faults import writing
-from perceive_ir.networks import ForeignNet, GuidedNet, Perceiver, Signals, Specialists, System, gate
+from perceive_ir.networks import TOWER, ForeignNet, GuidedNet, Perceiver, Signals, Specialists, System, gate
 from perceive_ir.networks.guidance import guided_by
 
 PARTS = ("restorer", "perceiver")
@@ -124,17 +124,18 @@ def restoring(system: System) -> Graph:
     multiple = math.lcm(restorer.size_needs.multiple_of, CONDITION_STEP)
     if isinstance(restorer, ForeignNet):
         return Graph(Gated(restorer), Original(restorer), lengths, ("restored",), multiple)
-    known = system.config.tower_config().semantics if system.config.semantics else ()
+    known = system.config.semantic_sizes() if system.config.semantics else ()
     vectors = {f"semantics_{number}": length for number, length in enumerate(known, start=1)}
     return Graph(Chain(restorer), Original(restorer), {**lengths, **vectors}, ("restored",), multiple)
 
 
 def perceiving(system: System) -> Graph:
-    """Export the perceiver."""
+    """Export the perceiver; its feature vectors too, where they are those that guide the restorer."""
     names = ("tiers", "types", "severities")
-    vectors = tuple(f"semantics_{n}" for n in range(1, 1 + len(system.config.tower_config().semantics)))
-    judge = Judge(system.perceiver, system.config.semantics)
-    return Graph(judge, judge, {"image": None}, names + vectors * system.config.semantics, Perceiver.multiple_of)
+    guides = system.config.semantics and system.config.encoder_config().semantics == TOWER
+    vectors = tuple(f"semantics_{n}" for n in range(1, 1 + len(system.config.semantic_sizes())))
+    judge = Judge(system.perceiver, guides)
+    return Graph(judge, judge, {"image": None}, names + vectors * guides, Perceiver.multiple_of)
 
 
 class Original(nn.Module):
@@ -213,7 +214,7 @@ def traced(made: Graph) -> Any:
                 input_names=list(inputs), output_names=list(made.outputs),
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, TypeError, ValueError) as error:
-        why = first_line(error)
+        why = first_line(cast(Exception, error.__cause__ or error))  # torch's own words only say that it failed
         raise PerceiveIRError(f"this network cannot be written as ONNX ({why}); use it through perceive_ir") from error
     assert program is not None
     return bare(program.model_proto)
@@ -232,14 +233,18 @@ def compared(made: Graph, data: bytes, runtime: Any) -> float:
     """Compute with both; return the largest difference, or refuse."""
     options = runtime.SessionOptions()
     options.log_severity_level, options.intra_op_num_threads = 3, 1  # the pictures are small
-    session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    trials = [made.inputs(*trial) for trial in TRIALS]
+    try:
+        session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        found = [session.run(list(made.outputs), {n: t.numpy() for n, t in inputs.items()}) for inputs in trials]
+    except Exception as error:  # the faults of ONNX Runtime have no name of their own
+        found_out = f"ONNX Runtime cannot compute this network ({first_line(error)})"
+        raise PerceiveIRError(f"{found_out}: nothing is written; use the model through perceive_ir") from error
     largest = 0.0
-    for trial in TRIALS:
-        inputs = made.inputs(*trial)
+    for outputs, inputs in zip(found, trials, strict=True):
         with torch.inference_mode():
             expected = made.original(*inputs.values())
-        found = session.run(list(made.outputs), {name: tensor.numpy() for name, tensor in inputs.items()})
-        for one, other in zip(found, [expected] if isinstance(expected, Tensor) else expected, strict=True):
+        for one, other in zip(outputs, [expected] if isinstance(expected, Tensor) else expected, strict=True):
             largest = max(largest, float((torch.from_numpy(one) - other).abs().max()))
     if not largest <= CLOSE:  # nor NaN
         found_out = f"ONNX Runtime differs by {largest:.2g} from torch, more than {CLOSE:g}"

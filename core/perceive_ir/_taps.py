@@ -158,7 +158,10 @@ def random_picture(network: nn.Module, size: Size, channels: int) -> Tensor:
 
 @contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Use a network in evaluation mode without a trace of it: modes, buffers and random numbers come back."""
+    """Use a network in evaluation mode without a trace of it: modes, buffers and random numbers come back.
+
+    Not in inference mode: what the network keeps for later, such as a grid, could then never be learned with.
+    """
     modes = [(module, module.training) for module in network.modules()]
     kept = [
         (module, name, buffer, buffer.clone())
@@ -167,7 +170,7 @@ def undisturbed(network: nn.Module) -> Iterator[None]:
     ]
     devices = {p.device for p in network.parameters() if p.device.type == "cuda"}
     try:
-        with torch.random.fork_rng(devices=list(devices)), torch.inference_mode():
+        with torch.random.fork_rng(devices=list(devices)), torch.no_grad():
             network.eval()
             yield
     finally:

@@ -15,7 +15,16 @@ from perceive_ir import TYPES, WeightsError
 from perceive_ir._attach import evenly
 from perceive_ir._taps import Tap, choose
 from perceive_ir._weights import read_signed, write_signed
-from perceive_ir.networks import Compact, CompactConfig, Perceiver, Restormer, RestormerConfig, Signals, TowerConfig
+from perceive_ir.networks import (
+    BACKBONES,
+    Compact,
+    CompactConfig,
+    Perceiver,
+    Restormer,
+    RestormerConfig,
+    Signals,
+    TowerConfig,
+)
 
 
 class UNet(nn.Module):
@@ -266,6 +275,22 @@ def test_buffers_that_a_network_counts_in_come_back():
     assert not net.calls.any() and not net.last.any() and not net.last.is_inference()
 
 
+def test_what_a_network_keeps_of_the_trial_can_be_learned_with():
+    class Keeping(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner, self.grid = nn.Conv2d(3, 3, 1), None
+
+        def forward(self, x: Tensor) -> Tensor:
+            if self.grid is None:
+                self.grid = torch.linspace(0, 1, 3)[:, None, None].clone()
+            return self.inner(x) * self.grid
+
+    net = pir.attach(Keeping(), {"inner": 3})
+    net(picture()).sum().backward()
+    assert net.backbone.network.inner.weight.grad.any()
+
+
 def test_automatic_taps_are_the_latent_and_the_end_of_every_scale_above_it():
     compact = Compact(CompactConfig((4, 6, 8), (1, 1, 2), (1, 1)))
     assert {t.name: t.scale for t in choose(pir.taps(compact))} == {"encoder.2.1": 4, "decoder.1": 2, "decoder.0": 1}
@@ -401,6 +426,45 @@ def test_distributed_training_needs_no_search_for_unused_parameters(plain, tmp_p
         torch.distributed.destroy_process_group()
     for name, p in net.state_dict().items():
         torch.testing.assert_close(p, twin.state_dict()[name], rtol=1e-5, atol=1e-7)
+
+
+# ---- every family of ours
+
+
+FAMILIES = pytest.mark.parametrize("backbone", BACKBONES)
+
+
+@FAMILIES
+def test_a_family_is_guided_at_taps_and_every_parameter_learns(make_system, backbone):
+    family, x = make_system(backbone=backbone).restorer.backbone, picture(2, 32, 48)
+    expected = family(x)
+    net = pir.attach(family)
+    assert torch.equal(net(x), expected)
+    enliven(net)(x).square().sum().backward()
+    assert (net(x) - expected).abs().max() > 1e-3
+    assert all(p.grad.isfinite().all() for p in net.parameters())
+    assert not [name for name, p in net.named_parameters() if not p.grad.any()]
+
+
+@FAMILIES
+def test_an_attached_family_is_saved_and_loaded(make_system, backbone, tmp_path):
+    first, other = (make_system(backbone=backbone, seed=seed).restorer.backbone for seed in (0, 1))
+    net, x = enliven(pir.attach(first)), picture(1, 32, 48)
+    assert not torch.equal(other(x), first(x))
+    net.save(tmp_path / "a.safetensors")
+    assert torch.equal(pir.attach(other, weights=tmp_path / "a.safetensors")(x), net(x))
+
+
+@FAMILIES
+def test_an_attached_family_restores_in_tiles(make_system, backbone):
+    family = make_system(backbone=backbone).restorer.backbone
+    net = enliven(pir.attach(family, reach=family.reach))
+    model, image = net.as_model(device="cpu", precision="float32"), picture(1, 200, 221)[0].movedim(0, -1).numpy()
+    wish = {"task": "denoise", "severity": 1.0, "value_range": (0, 1)}
+    whole, tiled = (model.restore(image, tile=side, **wish) for side in (512, 32))
+    assert whole.tile[0] >= 200 > max(tiled.tile)
+    assert np.abs(whole.image - image).mean() > 1e-3
+    assert np.abs(tiled.image - whole.image).mean() < 0.1 * np.abs(whole.image - image).mean()
 
 
 # ---- weights files

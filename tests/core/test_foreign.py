@@ -237,6 +237,24 @@ def test_the_plain_network_can_be_reached() -> None:
     torch.testing.assert_close(network(x), nafnet()(x))
 
 
+def test_it_can_be_attached_to_and_fine_tuned(tmp_path: Path) -> None:
+    x, condition = torch.rand(2, 3, 16, 16), torch.cat([told(0.5).condition] * 2)
+    network = pir.load("naf", device="cpu").system.restorer.network.requires_grad_(True)
+    before, net = network(x), pir.attach(network)
+    assert torch.equal(net(x), before)
+    learned = [net.guidance.levels["1"].leave.weight, network.intro.weight]
+    old = [p.detach().clone() for p in learned]
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.1)
+    net(x, condition).square().mean().backward()
+    optimiser.step()
+    assert not any(map(torch.equal, learned, old))
+    net.save(tmp_path / "tuned.safetensors")
+    again = pir.attach(pir.load("naf", device="cpu").system.restorer.network, weights=tmp_path / "tuned.safetensors")
+    assert torch.equal(again(x, condition), net(x, condition)) and not torch.equal(again(x, condition), before)
+    restored = again.as_model(device="cpu").restore(picture(40, 56, 3), value_range=(0, 1), **NOISY).image
+    assert np.abs(restored - picture(40, 56, 3)).max() > 0.1
+
+
 def test_memory_is_counted_at_its_peak() -> None:
     def work() -> Tensor:
         first = torch.zeros(1000)
@@ -264,6 +282,11 @@ def test_networks_are_added_and_restore_files_and_folders(weights: Path, monkeyp
     assert "other cannot be told" in run("restore", "in/a.png", "-o", "out.png", *words).stdout
     run("batch", "in", "done", *words)
     alone = files.read_image("out.png")
+    shown = torch.tensor(files.read_image("in/a.png").data).permute(2, 0, 1)[None] / 255
+    with torch.inference_mode():
+        expected = (nafnet(seed=3)(shown).clamp(0, 1) * 255)[0].permute(1, 2, 0).numpy()
+    assert np.abs(alone.data - expected).max() < 0.6, "what its own network gives, as whole numbers"
+    assert np.abs(expected - files.read_image("in/a.png").data).max() > 20
     assert np.array_equal(files.read_image("done/a.png").data, alone.data)
     assert files.read_description("out.png")["model"]["name"] == "other"  # type: ignore[index]
     assert "other" in Path("done/.perceive-ir/report.html").read_text(encoding="utf-8")
@@ -283,6 +306,7 @@ def write_wrong_files() -> None:
     save_file(nafnet(channels=2).state_dict(), "two.safetensors")
     torch.save([1, 2], "list.pth")
     torch.save({"params": {"intro.weight": 3}}, "numbers.pth")
+    torch.save({"state_dict": {1: torch.zeros(3), 2: torch.zeros(3)}}, "counted.pth")
     Path("text.pth").write_text("a letter", encoding="utf-8")
     Path("text.safetensors").write_text("a letter", encoding="utf-8")
     Path("text.txt").write_text("a letter", encoding="utf-8")
@@ -298,6 +322,7 @@ WRONG = {
     "two.safetensors": "from 2 to 2 channels",
     "list.pth": "holds no weights by name",
     "numbers.pth": "holds no weights by name",
+    "counted.pth": "holds no weights by name",
     "text.pth": "no checkpoint of torch",
     "text.safetensors": "not a readable safetensors file",
     "text.txt": "expected a network in .safetensors",

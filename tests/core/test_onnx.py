@@ -19,7 +19,8 @@ from perceive_ir._onnx import export_onnx
 from perceive_ir._vocabulary import TYPES
 from perceive_ir._weights import Card, save_system
 from perceive_ir.commands import app
-from perceive_ir.networks import ForeignNet, Signals, SizeNeeds
+from perceive_ir.networks import BACKBONES, ForeignNet, Signals, SizeNeeds
+from tests.conftest import VIT
 
 onnx = pytest.importorskip("onnx")
 runtime = pytest.importorskip("onnxruntime")
@@ -167,7 +168,7 @@ def test_a_network_that_cannot_be_traced_is_refused_in_one_line(monkeypatch: pyt
     made = _onnx.Graph(Branching(), Branching(), {"image": None, "condition": 8}, ("restored",), 8)
     with pytest.raises(pir.PerceiveIRError, match="cannot be written as ONNX") as caught:
         _onnx.traced(made)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(caught.value) and "data-dependent" in str(caught.value), "what stands in the way"
 
 
 @pytest.mark.slow
@@ -184,9 +185,50 @@ def test_the_shipped_model_is_written(part: str) -> None:
         torch.testing.assert_close(severities, read.severities, rtol=0, atol=1e-3)
 
 
+def shapes(path: str) -> dict[str, int]:
+    """Names of the inputs, and the length of those that are vectors."""
+    inputs = onnx.load(path).graph.input
+    return {one.name: one.type.tensor_type.shape.dim[1].dim_value for one in inputs}
+
+
 @pytest.mark.slow
-def test_a_restormer_and_its_perceiver_with_feature_vectors_are_written(make_system: Any) -> None:
-    save_system("r.safetensors", make_system(backbone="restormer"), Card("r", "0"), half=False)
+@pytest.mark.parametrize("backbone", [name for name in BACKBONES if name != "compact"])
+def test_every_other_family_is_written_with_its_feature_vectors(make_system: Any, backbone: str) -> None:
+    system = make_system(backbone=backbone)
+    save_system("r.safetensors", system, Card("r", "0"), half=False)
     assert export_onnx("r.safetensors", "r.onnx") <= 1e-3
+    multiple = system.restorer.size_needs.multiple_of
+    image, condition = torch.rand(2, 3, 3 * multiple, 2 * multiple), told({"noise": 0.5}, {})
+    vectors = [torch.rand(2, n) for n in system.config.semantic_sizes()]
+    with torch.inference_mode():
+        expected = system.restorer(image, Signals(condition, tuple(vectors)))
+    assert (expected[0] - image[0]).abs().max() > 0.01
+    torch.testing.assert_close(compute(Path("r.onnx"), image, condition, *vectors)[0], expected, rtol=0, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_a_perceiver_is_written_with_the_feature_vectors_that_guide(make_system: Any) -> None:
+    save_system("r.safetensors", make_system(), Card("r", "0"), half=False)
     assert export_onnx("r.safetensors", "p.onnx", "perceiver") <= 1e-3
     assert len(onnx.load("p.onnx").graph.output) == 3 + 4
+
+
+@pytest.mark.slow
+def test_a_model_that_a_frozen_encoder_guides_takes_the_vectors_of_that_encoder(
+    make_system: Any, encoders_here: Path
+) -> None:
+    save_system("f.safetensors", make_system(backbone="restormer", encoder=VIT), Card("f", "0"), half=False)
+    assert export_onnx("f.safetensors", "f.onnx") <= 1e-3
+    assert list(shapes("f.onnx").values())[1:] == [len(TYPES)] + [VIT["width"]] * 4
+    assert export_onnx("f.safetensors", "p.onnx", "perceiver") <= 1e-3
+    assert len(onnx.load("p.onnx").graph.output) == 3, "what the tower sees guides nothing"
+
+
+def test_a_graph_that_onnx_runtime_cannot_compute_is_refused_in_one_line(
+    exported: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = onnx.load(exported)
+    graph.graph.node[0].op_type = "NoSuchOperation"
+    monkeypatch.setattr(_onnx, "traced", lambda _: graph)
+    line = run("models", "export-onnx", weights, "-o", "other.onnx", code=1).stderr
+    assert "ONNX Runtime cannot compute this network (" in line and not Path("other.onnx").exists()

@@ -31,9 +31,14 @@ def pieces(page: str, language: str) -> list[str]:
     return re.findall(FENCED.format(language), PAGES[page], re.DOTALL | re.MULTILINE)
 
 
+TORCHRUN = re.compile(r"^torchrun --nproc-per-node \d -m -- perceive_ir_training ")
+"""What stands for ``perceive-ir train`` where several processes are started."""
+
+
 def commands(page: str) -> list[str]:
     lines = "\n".join(pieces(page, "bash")).replace("\\\n", " ").splitlines()
-    return [line for line in lines if line.startswith("perceive-ir ")]
+    ours = (TORCHRUN.sub("perceive-ir train ", line) for line in lines)
+    return [line for line in ours if line.startswith("perceive-ir ")]
 
 
 ELSEWHERE = ["docs/scale.md"]
@@ -42,6 +47,7 @@ LONG = ["docs/onnx.md"]
 """Pages whose Python needs what takes long to make."""
 WITH_PYTHON = [page for page in PAGES if pieces(page, "python") and page not in (*ELSEWHERE, *LONG)]
 COMMANDS = sorted({line for page in PAGES for line in commands(page)})
+STARTED = sorted({line for page in PAGES.values() for line in page.splitlines() if line.startswith("torchrun --n")})
 
 
 @pytest.fixture
@@ -60,6 +66,8 @@ def around(tmp_path: Path, weights_folder: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_there_is_something_to_run() -> None:
     assert "README.md" in WITH_PYTHON and len(COMMANDS) > 15
+    assert "perceive-ir train --resume runs/five" in COMMANDS
+    assert all(map(TORCHRUN.match, STARTED))
 
 
 @pytest.mark.parametrize("page", WITH_PYTHON)
@@ -107,3 +115,12 @@ def test_a_command_of_a_page_is_understood(line: str) -> None:
         command.make_context(command.name, [word for word in words if word != "…"])
     except typer.Exit:
         assert words == ["--help"]
+
+
+@pytest.mark.parametrize("line", STARTED)
+def test_torchrun_leaves_our_options_to_us(line: str) -> None:
+    from torch.distributed.run import get_args_parser
+
+    known = get_args_parser().parse_args(shlex.split(line)[1:])
+    assert (known.module, known.training_script) == (True, "perceive_ir_training")
+    assert known.training_script_args == shlex.split(TORCHRUN.sub("", line))

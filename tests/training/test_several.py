@@ -55,17 +55,19 @@ MODEL = SystemConfig(
 )
 ALL = TrainConfig(
     model=MODEL,
-    perceiver=PerceiverConfig(steps=3, batch=20, patch=32, warm_up=1, learning_rate=5e-5),
+    mix=MixConfig(paired=0.5),
+    perceiver=PerceiverConfig(steps=3, batch=20, patch=32, warm_up=1, learning_rate=5e-5, paired=0.5),
     prompts=PromptsConfig(steps=3, batch=4, patch=32, warm_up=1, medium_steps=1, medium_batch=2, medium_patch=32),
     restorer=StageConfig(steps=2, batch=4, patch=32, warm_up=1, learning_rate=2e-4),
     losses=LossConfig(contrast=0.1, clip=0.05, perceptual=0.1),
     precision="float32",
 )
-"""Every stage and every loss."""
+"""Every stage, every loss, and pairs: the first process shows the paired crops, the second the paired thumbnails."""
 GROUPS = replace(
     ALL,
     model=replace(MODEL, groups=("noise+jpeg+blur+lowres", "rain+snow+haze+lowlight")),
     mix=MixConfig(clean=0.5, told_wrong=0),
+    perceiver=replace(ALL.perceiver, paired=0.0),
     restorer=StageConfig(steps=6, batch=4, patch=32, warm_up=1, learning_rate=2e-4),
     losses=LossConfig(language=0),
 )
@@ -161,10 +163,10 @@ def plan_run(folder: Path, name: str, config: TrainConfig, stages: tuple[str, ..
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder with pictures of both folds, some of which are held back."""
+    """A folder with pictures of both folds, some of which are held back, and with pairs."""
     folder = tmp_path_factory.mktemp("several")
     random = np.random.default_rng(0)
-    for kind in ("photos", "microscopy"):
+    for kind in ("photos", "microscopy", "pairs/rain/input", "pairs/rain/target"):
         (folder / "data" / kind).mkdir(parents=True)
         for name in (*names(False, 6), *names(True, 2)):
             pixels = random.integers(0, 256, (22, 25, 3), np.uint8).repeat(4, 0).repeat(4, 1)
@@ -277,30 +279,23 @@ def test_two_crops_of_one_picture_stay_together(folder):
     (whole,), parts = (shares(PerceiverStage, ALL, folder, 5, n) for n in (1, 2))
     assert isinstance(whole, PerceiverBatch)
     for kind in (torch.logical_not, torch.clone):  # crops, thumbnails
-        for name in ("images", "severities"):
+        for name in ("images", "severities", "paired"):
             joined = torch.cat([getattr(part, name)[kind(part.thumbnails)] for part in parts])
             assert torch.equal(joined, getattr(whole, name)[kind(whole.thumbnails)])
     assert [caption for part in parts for caption in part.captions] == whole.captions
     assert [int((~part.thumbnails).sum()) for part in parts] == [8, 8]
+    assert [int(part.paired.sum()) for part in parts] == [8, 2]
 
 
-def test_pairs_that_another_process_shows_are_not_read(folder, tmp_path, monkeypatch):
-    random = np.random.default_rng(0)
-    for kind in ("input", "target"):
-        (tmp_path / "data" / "pairs" / "rain" / kind).mkdir(parents=True)
-        for name in names(False, 5):
-            picture = Image.fromarray(random.integers(0, 256, (40, 50, 3), np.uint8))
-            picture.save(tmp_path / "data" / "pairs" / "rain" / kind / name)
-    (tmp_path / "data" / "photos").symlink_to(folder / "data" / "photos")
+@pytest.mark.parametrize("kind", [PerceiverStage, RestorerStage])
+def test_pairs_that_another_process_shows_are_not_read(folder, monkeypatch, kind):
     monkeypatch.setattr(sources, "ROOM", 0)
     config = replace(ALL, mix=MixConfig(paired=0.7), restorer=replace(ALL.restorer, batch=8))
     read, real = [], Pair.read
     monkeypatch.setattr(Pair, "read", lambda pair: read.append(pair.name) or real(pair))
-    (whole,) = shares(RestorerStage, config, tmp_path, 2, 1)
+    shares(kind, config, folder, 2, 1)
     by_one = len(read)
-    parts = shares(RestorerStage, config, tmp_path, 2, 2)
-    for name in ("damaged", "target", "told", "tasks"):
-        assert torch.equal(torch.cat([getattr(part, name) for part in parts]), getattr(whole, name))
+    shares(kind, config, folder, 2, 2)
     assert len(read) == 2 * by_one > 8
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.data import Crops, Pictures, vary_tones
+from perceive_ir_training.ranks import ALONE, World
 from perceive_ir_training.sampling import draw_mixture, draw_severities
 from perceive_ir_training.sources import Sources
 
@@ -37,22 +38,33 @@ def perceiver_pictures(
 
 
 def put_pairs(
-    images: Tensor, severities: Tensor, thumbnails: Tensor, share: float, sources: Sources, random: np.random.Generator
-) -> Tensor:
-    """Replace a share of the pictures by damaged ones out of pairs, in place; say which they are (N,)."""
+    images: Tensor, severities: Tensor, thumbnails: Tensor, share: float, sources: Sources,
+    random: np.random.Generator, world: World = ALONE,
+) -> Tensor:  # fmt: skip
+    """Replace a share of the pictures by damaged ones out of pairs, in place; say which they are (N,).
+
+    Those that another process shows are black, and are not read from disk.
+    """
     size, small = images.shape[-1], int(thumbnails.sum())
-    crops, shrunk = round(share * (len(images) - small) / 2), round(share * small)
+    doubles = (len(images) - small) // 2
+    crops, shrunk = round(share * doubles), round(share * small)
     paired = torch.zeros_like(thumbnails)
     if crops:
-        wide, _, shown = sources.draw_pairs(crops, 2 * size, random)
+        wide, _, shown = sources.draw_pairs(crops, 2 * size, random, rows(world.share(doubles)))
         beside = torch.stack([wide[:, :, :size, :size], wide[:, :, :size, size:]], dim=1).flatten(0, 1)
         images[: 2 * crops], severities[: 2 * crops] = beside.to(images), shown.repeat_interleave(2, 0).to(severities)
         paired[: 2 * crops] = True
     if shrunk:
-        wide, _, shown = sources.draw_pairs(shrunk, THUMBNAIL_TIMES * size, random)
+        mine = rows(world.share(small), before=small - shrunk)
+        wide, _, shown = sources.draw_pairs(shrunk, THUMBNAIL_TIMES * size, random, mine)
         images[-shrunk:] = F.avg_pool2d(wide, THUMBNAIL_TIMES).to(images)
         severities[-shrunk:], paired[-shrunk:] = shown.to(severities), True
     return paired
+
+
+def rows(part: slice, before: int = 0) -> range:
+    """Return the numbers of a part, counted from the first row that comes after those before."""
+    return range(part.start - before, part.stop - before)
 
 
 def halves(size: int) -> tuple[slice, slice]:

@@ -44,8 +44,15 @@ def check_levels(widths: tuple[int, ...], blocks: tuple[int, ...], heads: tuple[
     """Refuse numbers of channels, blocks and heads that do not fit together."""
     if not len(widths) == len(blocks) == len(heads):
         raise ValueError(f"expected as many widths, blocks and heads, got {widths}, {blocks}, {heads}")
+    if not widths or min(*widths, *heads) < 1 or min(blocks) < 0:
+        raise ValueError(
+            "expected widths and heads of 1 or more and no negative number of blocks, got "
+            f"{widths}, {heads} and {blocks}"
+        )
     if any(width % count for width, count in zip(widths, heads, strict=True)):
         raise ValueError(f"expected widths divisible by their heads, got {widths} and {heads}")
+    if any(width % 4 for width in widths[1:]):
+        raise ValueError(f"expected widths divisible by 4 from the second level on, got {widths}")
 
 
 class MDTA(nn.Module):

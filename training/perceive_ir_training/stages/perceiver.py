@@ -59,7 +59,8 @@ class PerceiverStage(Forgetful):
         )
         paired = torch.zeros_like(thumbnails)
         if config.perceiver.paired:
-            paired = put_pairs(images, severities, thumbnails, config.perceiver.paired, setting.sources, random)
+            share, sources = config.perceiver.paired, setting.sources
+            paired = put_pairs(images, severities, thumbnails, share, sources, random, setting.world)
         texts = captions_of(severities[~thumbnails], random) if self.text else []
         return PerceiverBatch(images, severities, thumbnails, paired, texts).share(setting.world)
 
