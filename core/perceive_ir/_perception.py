@@ -28,7 +28,7 @@ CROP = 128
 MOST_CROPS = 16
 MOST_TOGETHER = 64
 """Crops of several pictures that the tower sees at once."""
-THUMBNAIL = 224
+THUMBNAIL = 112
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
@@ -155,8 +155,9 @@ def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features)
         readings, overviews = perceiver.read(near), perceiver.read(far)
     types = combine(readings.type_logits, overviews.type_logits).sigmoid()
     severities = combine(readings.severities, overviews.severities)
+    tiers = (tiers_in(readings) + tiers_in(overviews)) / 2
     return Perception(
-        tiers_in(readings),
+        named(TIERS, tiers),
         named(TYPES, types),
         named(TYPES, severities),
         subject.value_range,
@@ -172,9 +173,9 @@ def ranks(tiers: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.intp]:
     return found
 
 
-def tiers_in(readings: Reading) -> dict[str, float]:
-    """Return the probability of each tier: the mean over crops."""
-    return named(TIERS, readings.tier_logits.softmax(dim=-1).mean(dim=0))
+def tiers_in(readings: Reading) -> Tensor:
+    """Return the probability of each tier (3,): the mean over crops or thumbnails."""
+    return readings.tier_logits.softmax(dim=-1).mean(dim=0)
 
 
 def cuts(subject: Subject, device: torch.device) -> list[Tensor]:
