@@ -41,8 +41,8 @@ Features = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How good a picture or stack is, and what is wrong with it."""
+class Perception:
+    """What the model sees in a picture or stack: how good it is, and what is wrong with it."""
 
     tiers: Mapping[str, float]
     """Probability of each quality tier."""
@@ -50,6 +50,10 @@ class Quality:
     """Probability that each type of damage is present."""
     severities: Mapping[str, float]
     """How severe each type is if it is present at all, 0 .. 1."""
+    value_range: tuple[float, float]
+    """The values that counted as black and white."""
+    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
+    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def score(self) -> float:
@@ -66,16 +70,6 @@ class Quality:
     def condition(self) -> dict[str, float]:
         """Severity of each type that is present, 0 for the others."""
         return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
-
-
-@dataclass(frozen=True)
-class Perception(Quality):
-    """What the model sees in a picture or stack."""
-
-    value_range: tuple[float, float]
-    """The values that counted as black and white."""
-    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
-    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -134,19 +128,6 @@ def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Arr
     """Show a frozen ViT a whole picture, or some planes of a stack; return its feature vectors."""
     found = [taps.semantics(whole_plane(subject, n, device)[None]) for n in spread(subject.layout.plane_count, 4)]
     return tuple(torch.cat(level).mean(dim=0).cpu().numpy() for level in zip(*found, strict=True))
-
-
-def grade(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Quality]:
-    """Judge pictures as `perceive` does, but by their crops alone: light and contrast would take longer."""
-    crops = [cuts(one, device) for one in subjects]
-    features = pooled(perceiver, [image for images in crops for image in images])
-    parts = [joined(features, len(images)) for images in crops]
-    with torch.inference_mode():
-        readings = [perceiver.read(near) for near in parts]
-    return [
-        Quality(tiers_in(r), named(TYPES, r.type_logits.mean(dim=0).sigmoid()), named(TYPES, r.severities.mean(dim=0)))
-        for r in readings
-    ]
 
 
 def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
