@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from napari_perceive_ir._halves import Halves
 from napari_perceive_ir._overlay import PASSING, hides_below, insert_quietly, is_overlay
 from napari_perceive_ir._placement import cell_placement, level0, placement
+from napari_perceive_ir._turn import take_turn
 
 LINE_WIDTHS = (5.0, 2.0)
 """Of the outline and the line, in pixels of the screen."""
@@ -71,12 +72,13 @@ class Comparison:
     def __init__(self, viewer: Any, before: Image, after: Image, *, lost: Callable[[], None] = lambda: None) -> None:
         if not share_place(before, after):
             raise ValueError(f"expected two pictures in the same place, got {before.name!r} and {after.name!r}")
+        self._undo = ExitStack()
+        self._undo.callback(take_turn(viewer, self))
         for layer in [one for one in viewer.layers if is_cover(one)]:
             viewer.layers.remove(layer)
         self.viewer, self.before, self.after = viewer, before, after
         self._lost = lost
         self._own: list[Layer] = []
-        self._undo = ExitStack()
         self._connect(viewer.layers.events.removed, self._removed)
 
     def stop(self) -> None:
@@ -85,6 +87,11 @@ class Comparison:
         for layer in self._own:
             if layer in self.viewer.layers:
                 self.viewer.layers.remove(layer)
+
+    def give_way(self) -> None:
+        """End because something else is to be shown."""
+        self._give_up()
+        self.stop()
 
     def _set(self, thing: Any, name: str, value: Any) -> None:
         """Give an attribute another value until the end."""

@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 from napari_perceive_ir._compare import Comparison, Flip, SideBySide, Swipe, is_cover, share_place
 from napari_perceive_ir._dialogs import DialogWatch
 from napari_perceive_ir._lazy_picture import is_lazy
+from napari_perceive_ir._turn import end_passing
 
 KEY = "H"
 """Held, it shows what was before; no command of napari has it."""
@@ -53,13 +54,15 @@ class CompareRow(QWidget):
         self._refresh()
 
     def offer(self, before: Image, after: Image) -> None:
-        """Compare another result from now on."""
+        """Compare another result from now on, which is shown as it is."""
         self._last = (before, after)
         self._take_key()
+        end_passing(self._viewer)
         self.stop()
 
     def stop(self) -> None:
         """End what is on: every layer is as it was."""
+        self._soon.stop()
         for comparison in (self._flip, self._on):
             if comparison is not None:
                 comparison.stop()
@@ -102,8 +105,8 @@ class CompareRow(QWidget):
 
     def _take_key(self) -> None:
         was = self._viewer.bind_key(KEY, self._hold, overwrite=True)
-        if was != self._hold:
-            self._key_was = was
+        row = getattr(was, "__self__", None)
+        self._key_was = row._key_was if isinstance(row, CompareRow) else was  # the user's, never another dock's
 
     def _hold(self, viewer: Any) -> Iterator[None]:
         """Show what was before until the key is released."""

@@ -34,7 +34,8 @@ from perceive_ir._recipe import make_recipe
 if TYPE_CHECKING:
     from perceive_ir import Perception, Result
 
-HIDDEN = " The original is hidden, because it would shine through."
+HIDDEN = "The original is hidden: it would shine through."
+ALL_HIDDEN = "The originals are hidden: they would shine through."
 EDITED = " The picture was edited meanwhile: parts of the result may show it as it was before. Run again."
 REPLACED = " The layer's data were replaced meanwhile: the result shows what was there before."
 
@@ -59,8 +60,7 @@ class RestoreDock(LayerDock):
         self.preview = PreviewRow(napari_viewer, self.controls)
         self.preview.failed.connect(self.tell)
         self.preview.seen.connect(self._previewed)
-        self.compare = compare = CompareRow(napari_viewer, self)
-        self.preview.box.toggled.connect(lambda on: compare.stop() if on else None)  # as a comparison ends the preview
+        self.compare = CompareRow(napari_viewer, self)
         self.seen, self.whose, self.note = wrapped(), wrapped(), wrapped()
         self.bars = SeenBars()
         self._readings: dict[Image, Reading] = {}
@@ -149,8 +149,11 @@ class RestoreDock(LayerDock):
         self.estimate.ask()
 
     def _ended(self) -> None:
+        all_added = not self._targets
         super()._ended()
-        self.estimate.ask()
+        self.estimate.stop()
+        if not all_added:  # else what it took is said, and a guess beside it only puzzles
+            self.estimate.ask()
 
     def _plan(self, recipe: Recipe, painted: bool = True) -> list[Target]:
         pictures, point = self.controls.pictures, self.controls.pictures.point
@@ -237,10 +240,16 @@ class RestoreDock(LayerDock):
         self._readings[layer] = self._readings[target.source]
         self._follow_active()
         self.compare.offer(target.source, layer)
-        self.preview.stop()  # the result shows the same
         late = REPLACED if replaced(target.source, target.plan) else EDITED if edited else ""
-        hidden = HIDDEN if hide_under(self._viewer, target.source, layer, target.plan) else ""
-        self._write(self.note, target, f"{sentence(note)}{late}{hidden}".strip())
+        self._write(self.note, target, f"{sentence(note)}{late}".strip())
+        if hide_under(self._viewer, target.source, layer, target.plan):
+            self._say_hidden()
+
+    def _say_hidden(self) -> None:
+        """Say once what was hidden."""
+        lines = self.note.text().splitlines()
+        words = HIDDEN if self._count == 1 else ALL_HIDDEN
+        show_words(self.note, "\n".join([*(line for line in lines if line != words), words]))
 
     def _write(self, label: QLabel, target: Target, text: str) -> None:
         """Add a line; of several layers each has its own."""

@@ -106,6 +106,7 @@ class Overlay:
             self._connect(getattr(under.events, name), self._look_alike)
         for name in PLACE:
             self._connect(getattr(under.events, name), self._place)
+        self._connect(self._viewer.layers.events.removed, self._removed)
         insert_quietly(self._viewer, self._height(), self.layer)
         hide_in_list(self.layer)
         for one in [] if hides_below(under) else [under, *same_picture(self.layer, self._viewer.layers)]:
@@ -121,6 +122,11 @@ class Overlay:
     def _connect(self, event: Any, slot: Any) -> None:
         event.connect(slot)
         self._undo.callback(event.disconnect, slot)
+
+    def _removed(self, event: Any) -> None:
+        """Bring back what was hidden, whoever took the layer away."""
+        if event.value is self.layer:
+            self._undo.close()
 
     def _look_alike(self, _: Any = None) -> None:
         for name in LOOK:

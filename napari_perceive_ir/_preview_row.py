@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from napari.layers import Image, Labels
@@ -14,6 +15,7 @@ from napari_perceive_ir._forms import show_words, wrapped
 from napari_perceive_ir._overlay import Overlay
 from napari_perceive_ir._preview import MOST_PIXELS, Known, NotPreviewed, PreviewPlan, plan_preview, previewing
 from napari_perceive_ir._run import MISTAKES, Event, Failed, Previewed, Progress, Ready, Seen
+from napari_perceive_ir._turn import take_turn
 from napari_perceive_ir._visible import view_changes
 from napari_perceive_ir._words import sentence
 
@@ -51,6 +53,7 @@ class PreviewRow(QWidget):
         self._watched: Image | None = None
         self._known: dict[Image, Known] = {}
         self._dialogs = DialogWatch(self)
+        self._end_turn: Callable[[], None] = lambda: None
         self.box = QCheckBox("P&review")
         self.box.setToolTip(
             "Restore what the canvas shows, as you pan, zoom, paint and move the controls. It lies over the picture, "
@@ -84,6 +87,8 @@ class PreviewRow(QWidget):
         """Switch it off: its layer goes away."""
         self.box.setChecked(False)
 
+    give_way = stop
+
     def _connect(self) -> None:
         for change in view_changes(self._viewer):
             change.connect(self._ask)
@@ -95,8 +100,10 @@ class PreviewRow(QWidget):
 
     def _toggle(self, on: bool) -> None:
         if on:
+            self._end_turn = take_turn(self._viewer, self)
             self._begin()
             return
+        self._end_turn()
         self._pause.stop()
         self._cancel()
         self._clear()

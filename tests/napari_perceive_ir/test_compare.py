@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import dask.array as da
@@ -21,6 +21,7 @@ from qtpy.QtWidgets import QApplication
 from napari_perceive_ir._compare import Flip, SideBySide, Swipe, camera_of, grid_of, is_cover, share_place
 from napari_perceive_ir._dock import RestoreDock
 from napari_perceive_ir._halves import Halves
+from napari_perceive_ir._overlay import Overlay
 from tests.napari_perceive_ir.conftest import LONG, click, docked, picture, with_cells
 
 AFFINE = np.array([[1.1, 0.3, 4.0], [-0.2, 0.9, 2.0], [0, 0, 1]])
@@ -498,10 +499,91 @@ def test_two_docks_do_not_disturb_each_other(viewer: Model, dock: RestoreDock, q
     rows = [restored(one, qtbot) for one in (dock, other)]
     for row in rows:
         click(qtbot, row.swipe_button)
-    qtbot.waitUntil(lambda: len(viewer.layers) == 3 + 2, timeout=LONG)
-    assert [row.swipe_button.isChecked() for row in rows] == [False, True]
+    qtbot.waitUntil(lambda: [row.swipe_button.isChecked() for row in rows] == [False, True], timeout=LONG)
+    assert len(viewer.layers) == 3 + 2
     click(qtbot, rows[1].swipe_button)
     assert names(viewer) == names(viewer, visible=True) == ["cells", "cells denoised", "cells denoised [1]"]
+
+
+@pytest.fixture
+def two_rows(viewer: Model, dock: RestoreDock, qtbot: QtBot) -> Iterator[list[Any]]:
+    """The comparing rows of two docks that have a result each, among light that adds up."""
+    other = docked(viewer, qtbot, task="denoise")
+    viewer.layers["cells"].blending = "additive"
+    viewer.add_points(np.zeros((1, 2)), name="spots")
+    yield [restored(one, qtbot) for one in (dock, other)]
+
+
+@pytest.mark.parametrize("last", ["first dock", "second dock", "layer removed", "first closed", "second closed"])
+@pytest.mark.parametrize("second", ["swipe_button", "side_button"])
+@pytest.mark.parametrize("first", ["swipe_button", "side_button"])
+def test_whatever_two_docks_compare_no_trace_is_left(
+    viewer: Model, two_rows: Any, qtbot: QtBot, first: str, second: str, last: str
+) -> None:
+    one, other = two_rows
+    was = state(viewer)
+    click(qtbot, getattr(one, first))
+    click(qtbot, getattr(other, second))
+    viewer.layers.selection.active = viewer.layers["spots"]
+    if last == "layer removed":
+        viewer.layers.remove(next((layer for layer in viewer.layers if is_cover(layer)), viewer.layers["spots"]))
+    for row, word in ((one, "first"), (other, "second")):
+        if last == f"{word} closed":
+            row.leave()
+    qtbot.wait(20)
+    for row in two_rows if last.startswith("first") else (other, one):
+        row.stop()
+    viewer.layers.selection.active = viewer.layers["cells denoised [1]"]
+    left = state(viewer)
+    was["layers"] = {name: about for name, about in was["layers"].items() if name in viewer.layers}
+    assert left == was and not any(map(is_cover, viewer.layers))
+
+
+def test_a_result_of_another_dock_ends_the_swipe_and_nothing_shines_through(
+    viewer: Model, dock: RestoreDock, two_rows: Any, qtbot: QtBot
+) -> None:
+    click(qtbot, two_rows[1].swipe_button)
+    restored(dock, qtbot)
+    assert not two_rows[1].swipe_button.isChecked()
+    assert names(viewer, visible=True) == ["spots", "cells denoised [2]"]
+
+
+@pytest.mark.parametrize("whose", [0, 1])
+def test_a_preview_and_a_comparison_end_each_other(
+    viewer: Model, dock: RestoreDock, two_rows: Any, qtbot: QtBot, whose: int
+) -> None:
+    row, was = two_rows[whose], names(viewer, visible=True)
+    click(qtbot, dock.preview.box)
+    click(qtbot, row.swipe_button)  # before the first pixels are there
+    assert not dock.preview.box.isChecked() and row.swipe_button.isChecked()
+    click(qtbot, dock.preview.box)
+    qtbot.waitUntil(lambda: dock.preview.layer is not None and not row.swipe_button.isChecked(), timeout=LONG)
+    click(qtbot, dock.preview.box)
+    qtbot.waitUntil(lambda: not dock.preview.running, timeout=LONG)
+    assert names(viewer, visible=True) == was
+
+
+def test_a_slider_that_still_covers_the_result_leaves_it_in_sight_after_a_swipe(viewer: Model, two_rows: Any) -> None:
+    result = viewer.layers["cells denoised [1]"]
+    cover = Overlay(viewer, result, "at another strength")
+    cover.show(np.array(result.data), (0, 0))
+    swipe = Swipe(viewer, viewer.layers["cells"], result)
+    cover.remove()
+    assert not result.visible
+    swipe.stop()
+    assert names(viewer, visible=True) == ["spots", "cells denoised [1]"]
+
+
+def test_the_key_of_the_user_comes_back_after_two_docks(viewer: Model, qtbot: QtBot) -> None:
+    def mine(_: Any) -> None: ...
+
+    viewer.bind_key("H", mine)
+    docks = [docked(viewer, qtbot, task="denoise") for _ in range(2)]
+    restored(docks[0], qtbot)
+    for dock in docks:
+        assert dock.compare is not None
+        dock.compare.leave()
+    assert list(viewer.keymap.values()) == [mine]
 
 
 @pytest.fixture

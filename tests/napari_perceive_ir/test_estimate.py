@@ -135,9 +135,29 @@ def test_a_run_replaces_the_estimate_and_teaches_it(viewer: Model, dock: Restore
     assert not dock.estimate.isVisible()
     gate.opened.set()
     finish(qtbot, dock)
-    said(qtbot, dock, "3 tiles")
     (after,) = SPEEDS.values()
     assert after.look == before.look and after.per_pixel != before.per_pixel
+
+
+def test_after_a_run_only_what_it_took_is_said_until_something_else_is_chosen(
+    viewer: Model, dock: RestoreDock, qtbot: QtBot
+) -> None:
+    said(qtbot, dock, "3 tiles")
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    qtbot.wait(600)
+    assert " after " in dock.status.text() and not dock.estimate.isVisible()
+    qtbot.keyClick(dock.controls.pictures.planes.native, Qt.Key.Key_Down)
+    said(qtbot, dock, "1 tile ·")
+
+
+def test_a_run_that_was_cancelled_is_estimated_again(dock: RestoreDock, qtbot: QtBot, gate: Any) -> None:
+    said(qtbot, dock, "3 tiles")
+    hold(qtbot, dock, gate)
+    click(qtbot, dock.cancel_button)
+    gate.opened.set()
+    finish(qtbot, dock)
+    said(qtbot, dock, "3 tiles")
 
 
 def test_what_is_left_is_measured_since_the_first_step(dock: RestoreDock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -437,14 +437,14 @@ def test_a_preview_ends_a_swipe(viewer: Model, qtbot: QtBot) -> None:
     assert viewer.layers["cells"].visible and viewer.layers["cells denoised"].visible
 
 
-def test_of_two_docks_one_shows_its_preview_over_the_other(viewer: Model, qtbot: QtBot) -> None:
+def test_a_preview_ends_that_of_another_dock(viewer: Model, qtbot: QtBot) -> None:
     viewer.layers["cells"].blending = "additive"
     docks = [opened(viewer, qtbot) for _ in range(2)]
-    layers = [previewed(qtbot, dock) for dock in docks]
-    assert [layer.visible for layer in layers] == [False, True]
+    for dock in docks:
+        previewed(qtbot, dock)
+    assert [dock.preview.box.isChecked() for dock in docks] == [False, True]
+    assert names(viewer) == ["cells", "cells preview"] and not viewer.layers["cells"].visible
     click(qtbot, docks[1].preview.box)
-    assert layers[0].visible and not viewer.layers["cells"].visible
-    click(qtbot, docks[0].preview.box)
     assert viewer.layers["cells"].visible and names(viewer) == ["cells"]
 
 

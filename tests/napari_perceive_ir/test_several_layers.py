@@ -280,11 +280,22 @@ def test_what_would_shine_through_its_result_is_hidden_and_that_is_said(
     click(qtbot, deep.run_button)
     finish(qtbot, deep)
     assert (source.visible, stacked.layers[-1].visible, stacked.layers[-1].blending) == (False, True, "additive")
-    assert deep.note.text() == "The original is hidden, because it would shine through."
+    assert deep.note.text() == "The original is hidden: it would shine through."
     click(qtbot, deep.compare.side_button)
     assert source.visible
     click(qtbot, deep.compare.side_button)
     assert not source.visible
+
+
+def test_that_several_originals_are_hidden_is_said_once(viewer: Model, qtbot: QtBot) -> None:
+    for layer in viewer.layers:
+        layer.blending = "additive"
+    dock = docked(viewer, qtbot, task="denoise", severity=0.5)
+    viewer.layers.selection = set(viewer.layers)
+    click(qtbot, dock.controls.pictures.several.native)
+    click(qtbot, dock.run_button)
+    finish(qtbot, dock)
+    assert dock.note.text().splitlines() == ["The originals are hidden: they would shine through."]
 
 
 def test_an_earlier_result_does_not_shine_through_either_but_other_channels_do(viewer: Model, qtbot: QtBot) -> None:
