@@ -43,6 +43,20 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
     return QualityMap(probabilities, types, severities, 32, 128, (32, 32 * len(cells)))
 
 
+@pytest.mark.parametrize(("read", "undone"), [(0.1, 0), (0.15, 0), (0.2, 0.1), (0.25, 0.25), (0.6, 0.6)])
+def test_slight_haze_is_left_where_nobody_asks_for_it(monkeypatch, read, undone):
+    monkeypatch.setitem(READ, "haze", read)
+    for kind in ("image", "region"):
+        recipe = make_recipe(handling=kind)
+        found = decide(recipe, seen("low", "haze", "noise"))
+        assert found.condition == pytest.approx(only(noise=0.2, haze=undone))
+        cells = region_condition(recipe, qmap(("low", ("haze", "noise"))))[:, 0, 0]
+        assert dict(zip(TYPES, cells.tolist(), strict=True)) == pytest.approx(found.condition)
+    said = "slight haze is hardly touched, as it may belong to the scene; task dehaze undoes it"
+    assert found.note == (said if read < 0.25 else "")
+    assert decide(make_recipe(task="dehaze"), seen("low", "haze")).condition["haze"] == read
+
+
 @pytest.mark.parametrize(
     ("fields", "tier", "present", "condition"),
     [
@@ -80,6 +94,7 @@ def test_it_says_when_a_picture_stays_and_when_its_damage_is_unknown():
     assert "no known type" in decide(make_recipe(), seen("low")).note
     assert decide(make_recipe(), seen("low", "noise")).note == ""
     assert decide(make_recipe(task="denoise"), seen("high")).note == ""
+    assert decide(make_recipe(), seen("low", "haze")).note == ""
 
 
 @pytest.mark.parametrize("task", TASKS)
