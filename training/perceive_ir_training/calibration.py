@@ -30,15 +30,15 @@ SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
 TONES = 0.5
 """Share of the pictures whose light and contrast are varied."""
-FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "jpeg": 0.05, "haze": 0.01, "lowlight": 0.01}
+FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "jpeg": 0.05}
 """Share of the pictures without a type that may be taken to have it, where it is not ``RARELY``.
 
 A type may be taken to be there by mistake the more often the less that costs: a restorer that is told of a little noise
-where there is none hardly changes a picture, while a wrong change of light spoils it.
+where there is none hardly changes a picture, while a wrong change of light or sharpness spoils it.
 """
 RARELY = 0.02
 FALL, RISE = -2.5, 2.0
-"""Largest fall of the logit of a type, and its largest rise where mistakes may be frequent; the others never rise."""
+"""Largest fall of the logit of a type, and its largest rise where a mistake costs little; the others never rise."""
 FEWEST, LEAST_GAIN = 8, 0.15
 """Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
@@ -109,8 +109,7 @@ def view(picture: Picture, random: np.random.Generator) -> Picture:
 def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:
     """Find what must be put right for one type."""
     without, shown = types[true == 0], true > VISIBLE
-    allowed = FALSE_ALARMS.get(type, RARELY)
-    kept, rise = 1 - allowed, RISE if allowed > RARELY else 0.0
+    kept, rise = 1 - FALSE_ALARMS.get(type, RARELY), RISE if type in FALSE_ALARMS else 0.0
     shift = float(np.clip(-np.quantile(logit(without), kept), FALL, rise)) if len(without) else 0.0
     found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
     slope, offset, *error = line(logit(severities[shown]), true[shown])
