@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceive_ir._perception import PRESENT, Perception
+from perceive_ir._perception import PRESENT, SLIGHT, Perception
 from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES, task_of, type_of
@@ -21,8 +21,8 @@ AS_PERCEIVED = 0.5
 """Severity that, with task "auto", leaves the perceived condition as it is."""
 GENTLE = 0.5
 """Share of the expected severities that is used where the damage is of no known type."""
-LEFT, UNDONE = 0.15, 0.25
-"""Severity of haze and low light up to which they are left where nobody asked, and from which they are wholly undone.
+LEFT, UNDONE = SLIGHT, 0.3
+"""Severity of haze and low light below which they are left where nobody asked, and from which they are wholly undone.
 
 A little of both belongs to many scenes, and to undo what is not there spoils a picture.
 """
@@ -58,7 +58,7 @@ def decide(recipe: Recipe, seen: Perception) -> Decision:
         gently = {t: min(1.0, s * seen.types[t] * gentle(t) * factor) for t, s in seen.severities.items()}
         return Decision(gently, "damage of no known type: restored gently")
     condition = {t: min(1.0, float(restrained(t, s)) * factor) for t, s in seen.condition.items()}
-    return Decision(condition, hardly_touched(seen))
+    return Decision(condition, left_alone(seen))
 
 
 def restrained(kind: str, severity: float | NDArray[Any]) -> float | NDArray[Any]:
@@ -68,12 +68,11 @@ def restrained(kind: str, severity: float | NDArray[Any]) -> float | NDArray[Any
     return severity * np.clip((severity - LEFT) / (UNDONE - LEFT), 0, 1)
 
 
-def hardly_touched(seen: Perception) -> str:
+def left_alone(seen: Perception) -> str:
     """Say which slight change of light is left, and what would undo it."""
-    slight = [t for t in TONAL_TYPES if 0 < seen.condition[t] < UNDONE]
+    slight = [t for t in TONAL_TYPES if 0 < seen.condition[t] < LEFT]
     return "; ".join(
-        f"slight {TYPE_TITLES[t]} is hardly touched, as it may belong to the scene; task {task_of(t)} undoes it"
-        for t in slight
+        f"slight {TYPE_TITLES[t]} is left, as it may belong to the scene; task {task_of(t)} undoes it" for t in slight
     )
 
 

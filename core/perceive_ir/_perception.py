@@ -32,6 +32,8 @@ THUMBNAIL = 112
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
+SLIGHT = 0.2
+"""Severity below which damage is called slight."""
 EVIDENT = 0.1
 """Severity from which damage that is present contradicts a high quality; of light and contrast none does."""
 
@@ -269,7 +271,7 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
 
 def degree(severity: float) -> str:
     """Name a severity."""
-    return "slight" if severity < 0.2 else "moderate" if severity < 0.55 else "strong"
+    return "slight" if severity < SLIGHT else "moderate" if severity < 0.55 else "strong"
 
 
 def named(names: Sequence[str], values: Tensor) -> dict[str, float]:
