@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,15 +12,20 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from perceive_ir._perception import PRESENT, Perception
+from perceive_ir._perception import PRESENT, SLIGHT, Perception
 from perceive_ir._quality_map import QualityMap
 from perceive_ir._recipe import Recipe
-from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES, type_of
+from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES, task_of, type_of
 
 AS_PERCEIVED = 0.5
 """Severity that, with task "auto", leaves the perceived condition as it is."""
 GENTLE = 0.5
 """Share of the expected severities that is used where the damage is of no known type."""
+LEFT, UNDONE = SLIGHT, 0.3
+"""Severity of haze and low light below which they are left where nobody asked, and from which they are wholly undone.
+
+A little of both belongs to many scenes, and to undo what is not there spoils a picture.
+"""
 
 Array = NDArray[np.float32]
 
@@ -51,7 +57,23 @@ def decide(recipe: Recipe, seen: Perception) -> Decision:
     if seen.unknown:
         gently = {t: min(1.0, s * seen.types[t] * gentle(t) * factor) for t, s in seen.severities.items()}
         return Decision(gently, "damage of no known type: restored gently")
-    return Decision({t: min(1.0, s * factor) for t, s in seen.condition.items()})
+    condition = {t: min(1.0, float(restrained(t, s)) * factor) for t, s in seen.condition.items()}
+    return Decision(condition, left_alone(seen))
+
+
+def restrained(kind: str, severity: float | NDArray[Any]) -> float | NDArray[Any]:
+    """How much of a type is undone where nobody asked for it: all, but of slight haze and low light less or nothing."""
+    if kind not in TONAL_TYPES:
+        return severity
+    return severity * np.clip((severity - LEFT) / (UNDONE - LEFT), 0, 1)
+
+
+def left_alone(seen: Perception) -> str:
+    """Say which slight change of light is left, and what would undo it."""
+    slight = [t for t in TONAL_TYPES if 0 < seen.condition[t] < LEFT]
+    return "; ".join(
+        f"slight {TYPE_TITLES[t]} is left, as it may belong to the scene; task {task_of(t)} undoes it" for t in slight
+    )
 
 
 def gentle(kind: str) -> float:
@@ -76,7 +98,8 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
     factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
     unknown = (qmap.types < PRESENT).all(axis=0)
     shares = np.array([gentle(t) for t in TYPES], np.float32)[:, None, None]
-    condition = np.where(unknown, qmap.severities * qmap.types * shares, qmap.condition)
+    known = np.stack([restrained(t, c) for t, c in zip(TYPES, qmap.condition, strict=True)])
+    condition = np.where(unknown, qmap.severities * qmap.types * shares, known)
     good = qmap.tier_labels == TIERS.index("high") + 1
     return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 

@@ -32,7 +32,7 @@ from perceive_ir._labels import check_labels
 from perceive_ir._opinion import in_its_way, precision_for
 from perceive_ir._output import Job, Output, grouped, parts
 from perceive_ir._part import Box, Whole, check_region
-from perceive_ir._perception import Perception, Quality, Subject, grade, mirror, perceive
+from perceive_ir._perception import Perception, Subject, mirror, perceive
 from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
@@ -96,11 +96,6 @@ class Restorer:
         """Say the same of several pictures, each for itself; crops of one size are looked at together."""
         with looking(self.device):
             return perceive(self.system, subjects, self.device)
-
-    def grade_all(self, subjects: Sequence[Subject]) -> list[Quality]:
-        """Say how good several pictures are by their crops alone, which takes little more than half as long."""
-        with looking(self.device):
-            return grade(self.system.perceiver, subjects, self.device)
 
     def quality_map(
         self,

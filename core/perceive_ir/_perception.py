@@ -28,10 +28,12 @@ CROP = 128
 MOST_CROPS = 16
 MOST_TOGETHER = 64
 """Crops of several pictures that the tower sees at once."""
-THUMBNAIL = 224
+THUMBNAIL = 112
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
+SLIGHT = 0.2
+"""Severity below which damage is called slight."""
 EVIDENT = 0.1
 """Severity from which damage that is present contradicts a high quality; of light and contrast none does."""
 
@@ -41,8 +43,8 @@ Features = tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Quality:
-    """How good a picture or stack is, and what is wrong with it."""
+class Perception:
+    """What the model sees in a picture or stack: how good it is, and what is wrong with it."""
 
     tiers: Mapping[str, float]
     """Probability of each quality tier."""
@@ -50,6 +52,10 @@ class Quality:
     """Probability that each type of damage is present."""
     severities: Mapping[str, float]
     """How severe each type is if it is present at all, 0 .. 1."""
+    value_range: tuple[float, float]
+    """The values that counted as black and white."""
+    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
+    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def score(self) -> float:
@@ -66,16 +72,6 @@ class Quality:
     def condition(self) -> dict[str, float]:
         """Severity of each type that is present, 0 for the others."""
         return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
-
-
-@dataclass(frozen=True)
-class Perception(Quality):
-    """What the model sees in a picture or stack."""
-
-    value_range: tuple[float, float]
-    """The values that counted as black and white."""
-    semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
-    """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -136,27 +132,15 @@ def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Arr
     return tuple(torch.cat(level).mean(dim=0).cpu().numpy() for level in zip(*found, strict=True))
 
 
-def grade(perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device) -> list[Quality]:
-    """Judge pictures as `perceive` does, but by their crops alone: light and contrast would take longer."""
-    crops = [cuts(one, device) for one in subjects]
-    features = pooled(perceiver, [image for images in crops for image in images])
-    parts = [joined(features, len(images)) for images in crops]
-    with torch.inference_mode():
-        readings = [perceiver.read(near) for near in parts]
-    return [
-        Quality(tiers_in(r), named(TYPES, r.type_logits.mean(dim=0).sigmoid()), named(TYPES, r.severities.mean(dim=0)))
-        for r in readings
-    ]
-
-
 def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
     """Read what is wrong with one picture off the features of its crops and of its thumbnails."""
     with torch.inference_mode():
         readings, overviews = perceiver.read(near), perceiver.read(far)
     types = combine(readings.type_logits, overviews.type_logits).sigmoid()
     severities = combine(readings.severities, overviews.severities)
+    tiers = (tiers_in(readings) + tiers_in(overviews)) / 2
     return Perception(
-        tiers_in(readings),
+        named(TIERS, tiers),
         named(TYPES, types),
         named(TYPES, severities),
         subject.value_range,
@@ -172,9 +156,9 @@ def ranks(tiers: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.intp]:
     return found
 
 
-def tiers_in(readings: Reading) -> dict[str, float]:
-    """Return the probability of each tier: the mean over crops."""
-    return named(TIERS, readings.tier_logits.softmax(dim=-1).mean(dim=0))
+def tiers_in(readings: Reading) -> Tensor:
+    """Return the probability of each tier (3,): the mean over crops or thumbnails."""
+    return readings.tier_logits.softmax(dim=-1).mean(dim=0)
 
 
 def cuts(subject: Subject, device: torch.device) -> list[Tensor]:
@@ -287,7 +271,7 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
 
 def degree(severity: float) -> str:
     """Name a severity."""
-    return "slight" if severity < 0.2 else "moderate" if severity < 0.55 else "strong"
+    return "slight" if severity < SLIGHT else "moderate" if severity < 0.55 else "strong"
 
 
 def named(names: Sequence[str], values: Tensor) -> dict[str, float]:

@@ -80,7 +80,7 @@ def load_system(path: str | Path) -> tuple[System, Card]:
         path,
         FORMAT,
         "is not a weights file of this project",
-        "`perceive-ir models` lists those that are",
+        "`perceive-ir models` lists those that are; attach(network, weights=path) reads what an attached network saved",
         "get it again",
     )
     try:

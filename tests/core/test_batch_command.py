@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from typer.testing import CliRunner
 
 from perceive_ir import TYPES, Restorer, files
@@ -67,6 +68,18 @@ def test_a_folder_is_restored_with_the_recipe_of_the_options_and_reported() -> N
     assert again.stdout.startswith("3 pictures: 2 done, 1 failed (3 of them before)")
     save("broken.png")
     assert "1 failed" not in run("batch", "in", "out", "--task", "denoise", "--severity", "0.8").stdout
+
+
+def test_what_is_left_out_is_said_once_with_how_many_pictures_it_holds_for() -> None:
+    for name in ("a.tif", "b.tif"):
+        with tifffile.TiffWriter(Path("in", name)) as tif:
+            for side in (24, 16):
+                tif.write(np.random.default_rng(side).integers(0, 200, (side, side)).astype(np.uint8))
+    save("c.png")
+    told = run("batch", "in", "out", "--task", "denoise", "--severity", "0.5").stdout.splitlines()
+    assert told[0] == "2 pictures, such as a.tif: the file holds 2 pictures; only the first is read"
+    assert told[1].startswith("3 pictures: 3 done; report: ") and len(told) == 2
+    assert len(run("batch", "in", "out", "--task", "denoise", "--severity", "0.5").stdout.splitlines()) == 1
 
 
 def check_report(output: Path) -> None:

@@ -22,8 +22,8 @@ from perceive_ir._recipe import make_recipe
 from perceive_ir._vocabulary import TONAL_TYPES
 
 TIER = {"low": (0.7, 0.2, 0.1), "medium": (0.2, 0.7, 0.1), "high": (0.1, 0.2, 0.7)}
-READ = {t: 0.2 + 0.05 * n for n, t in enumerate(TYPES)}
-"""Severities as read, if the type is present; noise 0.2, haze 0.25, rain 0.3, ..."""
+READ = {t: 0.2 + 0.05 * n for n, t in enumerate(TYPES)} | {"haze": 0.35}
+"""Severities as read, if the type is present; noise 0.2, haze 0.35, rain 0.3, ..."""
 
 
 def seen(tier: str, *present: str) -> Perception:
@@ -43,11 +43,25 @@ def qmap(*cells: tuple[str, tuple[str, ...]]) -> QualityMap:
     return QualityMap(probabilities, types, severities, 32, 128, (32, 32 * len(cells)))
 
 
+@pytest.mark.parametrize(("read", "undone"), [(0.1, 0), (0.2, 0), (0.25, 0.125), (0.3, 0.3), (0.6, 0.6)])
+def test_slight_haze_is_left_where_nobody_asks_for_it(monkeypatch, read, undone):
+    monkeypatch.setitem(READ, "haze", read)
+    for kind in ("image", "region"):
+        recipe = make_recipe(handling=kind)
+        found = decide(recipe, seen("low", "haze", "noise"))
+        assert found.condition == pytest.approx(only(noise=0.2, haze=undone))
+        cells = region_condition(recipe, qmap(("low", ("haze", "noise"))))[:, 0, 0]
+        assert dict(zip(TYPES, cells.tolist(), strict=True)) == pytest.approx(found.condition)
+    said = "slight haze is left, as it may belong to the scene; task dehaze undoes it"
+    assert found.note == (said if read < 0.2 else "")
+    assert decide(make_recipe(task="dehaze"), seen("low", "haze")).condition["haze"] == read
+
+
 @pytest.mark.parametrize(
     ("fields", "tier", "present", "condition"),
     [
         ({}, "low", ("noise", "rain"), only(noise=0.2, rain=0.3)),
-        ({}, "medium", ("haze",), only(haze=0.25)),
+        ({}, "medium", ("haze",), only(haze=0.35)),
         ({}, "high", ("noise",), only(noise=0.2)),
         ({}, "high", ("haze",), only()),
         ({}, "high", (), only()),
@@ -80,6 +94,7 @@ def test_it_says_when_a_picture_stays_and_when_its_damage_is_unknown():
     assert "no known type" in decide(make_recipe(), seen("low")).note
     assert decide(make_recipe(), seen("low", "noise")).note == ""
     assert decide(make_recipe(task="denoise"), seen("high")).note == ""
+    assert decide(make_recipe(), seen("low", "haze")).note == ""
 
 
 @pytest.mark.parametrize("task", TASKS)

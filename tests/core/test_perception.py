@@ -146,7 +146,7 @@ def test_reflection_reaches_as_far_as_wanted_on_both_sides(length, before, after
 
 
 @pytest.mark.parametrize(
-    ("shape", "size"), [((1000, 500), (224, 112)), ((100, 60), (112, 64)), ((1, 5000), (16, 224)), ((1, 1), (16, 16))]
+    ("shape", "size"), [((1000, 500), (112, 64)), ((100, 60), (112, 64)), ((1, 5000), (16, 112)), ((1, 1), (16, 16))]
 )
 def test_a_thumbnail_shows_the_whole_picture_small(shape, size):
     array = np.broadcast_to(np.linspace(0, 1, shape[1], dtype=np.float32), shape)
@@ -265,7 +265,7 @@ def test_a_type_counts_as_present_from_a_half_on():
     assert qmap.type_labels.tolist() == [[TYPES.index("rain") + 1]]
 
 
-def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbnail_too(make_system):
+def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_and_tier_of_its_thumbnail_too(make_system):
     model = Restorer(make_system(), Card("a", "0"), device="cpu")
     array, perceiver = patchwork(300, 200), model.system.perceiver
     torch.nn.init.constant_(perceiver.logit_scale, 5)  # tiers that differ from crop to crop
@@ -278,7 +278,9 @@ def test_a_picture_is_read_as_the_mean_of_its_crops_and_for_light_of_its_thumbna
     severities = combine(crops.severities, whole.severities).tolist()
     assert list(found.types.values()) == pytest.approx(types, abs=1e-5)
     assert list(found.severities.values()) == pytest.approx(severities, abs=1e-5)
-    assert list(found.tiers.values()) == pytest.approx(crops.tier_logits.softmax(-1).mean(0).tolist(), abs=1e-5)
+    near, far = (read.tier_logits.softmax(-1).mean(0) for read in (crops, whole))
+    assert not torch.allclose(near, far, atol=1e-3)
+    assert list(found.tiers.values()) == pytest.approx(((near + far) / 2).tolist(), abs=1e-5)
 
 
 def test_damage_of_no_known_type_is_unknown_and_a_good_picture_is_not():

@@ -7,7 +7,6 @@ import torch
 from perceive_ir import TYPES, Restorer
 from perceive_ir._engine import look_at
 from perceive_ir._recipe import make_recipe
-from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir._weights import Card
 from perceive_ir.networks import Signals
 
@@ -49,15 +48,6 @@ def test_together_really_means_in_one_batch(model, pictures, monkeypatch):
     subjects = [look_at(picture) for picture in pictures[:3]]
     list(model.restore_all(subjects, model.perceive_all(subjects), make_recipe(task="denoise")))
     assert batches == [3]
-
-
-def test_quality_is_the_same_whether_or_not_anything_else_is_asked_for(model, pictures):
-    subjects = [look_at(picture) for picture in pictures]
-    grades = model.grade_all(subjects)
-    for one, seen in zip(grades, model.perceive_all(subjects), strict=True):
-        assert (one.tiers, one.tier) == (seen.tiers, seen.tier)
-        assert all(one.types[t] == seen.types[t] for t in TYPES if t not in TONAL_TYPES)
-    assert len({one.score for one in grades}) > 3
 
 
 def test_pictures_are_handed_out_as_they_are_finished(model, pictures):

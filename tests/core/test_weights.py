@@ -134,6 +134,8 @@ def test_safetensors_of_another_project(tmp_path):
     assert "not a weights file of this project (format None" in refusal(path)
     save_file({"weight": torch.zeros(3)}, path, {"format": "pt"})
     assert "format 'pt'" in refusal(path)
+    save_file({"weight": torch.zeros(3)}, path, {"format": "perceive-ir-attached-1"})
+    assert "attach(network, weights=path) reads what an attached network saved" in refusal(path)
 
 
 def test_a_later_format(tiny_weights):

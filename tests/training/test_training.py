@@ -471,7 +471,7 @@ def test_the_readings_cost_what_the_hand_computes():
     assert float(loss["severities"]) == 0
 
 
-def test_thumbnails_are_judged_by_light_and_contrast_only():
+def test_thumbnails_are_judged_by_light_contrast_and_tier_only():
     severities = torch.zeros(3, len(TYPES))
     reading = Reading(torch.zeros(3, 3), torch.zeros(3, len(TYPES)), torch.zeros(3, len(TYPES)),
                       torch.nn.functional.normalize(torch.ones(3, 4), dim=1), torch.ones(3, 4))  # fmt: skip
@@ -483,6 +483,8 @@ def test_thumbnails_are_judged_by_light_and_contrast_only():
     assert perceiver_loss(wrong, severities, thumbnails) == base
     wrong.type_logits[2, TYPES.index("haze")] = 5.0
     assert perceiver_loss(wrong, severities, thumbnails)["types"] > base["types"]
+    low = replace(reading, tier_logits=torch.tensor([[0.0, 0, 0], [0, 0, 0], [1, 0, 0]]))
+    assert perceiver_loss(low, severities, thumbnails)["tiers"] > base["tiers"]
 
 
 def test_a_severity_counts_where_its_type_is_present_and_the_more_the_severer_it_is():

@@ -43,12 +43,12 @@ def balanced_l1(
 def perceiver_loss(
     reading: Reading, severities: Tensor, thumbnails: Tensor, paired: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged."""
+    """Tiers, types, severities and contrast; of thumbnails (N,) only the tonal types are judged, and the tiers."""
     judged = torch.ones_like(severities)
     judged[thumbnails] = torch.tensor([float(d.tonal) for d in DAMAGES]).to(severities)
     crops = ~thumbnails
     return {
-        "tiers": F.cross_entropy(reading.tier_logits[crops], tiers_of(severities[crops])),
+        "tiers": F.cross_entropy(reading.tier_logits, tiers_of(severities)),
         **readout_loss(reading, severities, judged, paired),
         "contrast": contrastive(reading.contrast[crops], severities[crops]),
     }

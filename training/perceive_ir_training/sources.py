@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from perceive_ir._perception import THUMBNAIL
 from perceive_ir._vocabulary import TYPES
 from perceive_ir_training import papers
 from perceive_ir_training.config import MixConfig
@@ -19,8 +20,6 @@ from perceive_ir_training.procedural import draw_pictures
 
 ROOM = 2 * 2**30
 """Bytes that the pairs of one set may take in memory; larger sets are read from disk whenever a pair is drawn."""
-THUMBNAIL = 224
-"""Longest side of the thumbnails that the perceiver learns on."""
 POOL, SIDE = 96, 192
 """Procedural pictures that are kept at a time, and their side."""
 RENEW_EVERY = 25

@@ -68,6 +68,8 @@ class Event:
     earlier: bool = False
     """Whether an earlier run did this."""
     target: str = ""
+    notes: tuple[str, ...] = ()
+    """What was left out in reading or writing it, and why it was left unchanged."""
 
 
 def run(
@@ -227,4 +229,5 @@ class Run:
         self.counts[row.state] += 1
         self.before += earlier
         self.bytes_left -= entry.size
-        return Event(row.state, entry.name, self.progress, row.words, earlier=earlier, target=row.target)
+        notes = () if earlier else tuple(row.about.get("notes", ()))
+        return Event(row.state, entry.name, self.progress, row.words, earlier=earlier, target=row.target, notes=notes)

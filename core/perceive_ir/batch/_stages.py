@@ -26,7 +26,7 @@ from perceive_ir.images import parse_layout
 
 if TYPE_CHECKING:
     from perceive_ir._engine import Restorer
-    from perceive_ir._perception import Perception, Quality, Subject
+    from perceive_ir._perception import Perception, Subject
     from perceive_ir._result import Result, Step
 
 T = TypeVar("T")
@@ -84,7 +84,7 @@ class Restored:
 
     loaded: Loaded
     result: Result
-    after: Quality | None
+    after: Perception | None
     seconds: float
 
     @property
@@ -226,12 +226,13 @@ def steps(restorer: Restorer, loaded: Loaded, seen: Perception, recipe: Recipe) 
     return restorer.steps(loaded.subject.array, recipe, perception=seen, keep_residual=False)
 
 
-def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Quality | None]:
+def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Perception | None]:
     """Judge how good results are, in the range of their pictures; one that came back unchanged is known already."""
     from perceive_ir._perception import Subject
 
-    def together(some: list[tuple[Loaded, Result]]) -> list[Quality]:
-        return restorer.grade_all([Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some])
+    def together(some: list[tuple[Loaded, Result]]) -> list[Perception]:
+        results = [Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some]
+        return restorer.perceive_all(results)
 
     changed = [one for one in done if one[1].tile != (0, 0)]
     again = iter(attempt(together, lambda one: together([one])[0], changed))
@@ -323,7 +324,7 @@ def failed(entry: Entry, batch: Batch, why: str, key: Key = NOTHING) -> Row:
     return Row(entry.name, place(entry, batch), "failed", key, why)
 
 
-def graded(quality: Quality) -> dict[str, Any]:
+def graded(quality: Perception) -> dict[str, Any]:
     """Return how good a result is as plain values."""
     return {"score": round(quality.score, 4), "tier": quality.tier}
 

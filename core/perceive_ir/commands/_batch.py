@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONGEST = 44
 """Characters of a name in the progress bar."""
+MOST_NOTES = 5
+"""Kinds of notes that are told at the end; the report has them all."""
 
 
 @takes_recipe()
@@ -142,12 +144,24 @@ def follow(wish: Batch, **those: Any) -> Progress:
     with progress() as bar, closing(run(wish, **those)) as events:
         task = bar.add_task("looking", total=None, unit="pictures")
         event: Event | None = None
+        noted: dict[str, list[str]] = {}
         for event in events:
             show(bar, task, event)
             if event.state == "failed":
                 complain(f"{wish.source / event.name}: {event.words}")
+            for note in event.notes:
+                noted.setdefault(note, []).append(event.name)
+    tell_notes(noted)
     assert event is not None
     return event.progress
+
+
+def tell_notes(noted: Mapping[str, Sequence[str]]) -> None:
+    """Say what was noted of how many pictures, the most frequent first."""
+    for note, names in sorted(noted.items(), key=lambda kind: -len(kind[1]))[:MOST_NOTES]:
+        say(f"{names[0]}: {note}" if len(names) == 1 else f"{len(names)} pictures, such as {names[0]}: {note}")
+    if len(noted) > MOST_NOTES:
+        say(f"{len(noted) - MOST_NOTES} more kinds of notes stand in the report")
 
 
 def show(bar: Any, task: Any, event: Event) -> None:
