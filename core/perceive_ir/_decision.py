@@ -88,8 +88,12 @@ def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
     return {t: (severities[t] if fixed == "auto" else fixed) if t in types else 0.0 for t in TYPES}
 
 
-def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
-    """Condition of each cell (T, h, w) of a plane's quality map."""
+def region_condition(recipe: Recipe, qmap: QualityMap, whole: Mapping[str, float]) -> Array:
+    """Condition of each cell (T, h, w) of a plane's quality map; ``whole`` is the condition of the whole picture.
+
+    A cell alone shows little of haze and low light: where the whole picture has one of them, so has every cell, by the
+    mean of what both show.
+    """
     if recipe.tasks:
         chosen_types = np.array([t in {type_of(task) for task in recipe.tasks} for t in TYPES])
         found = qmap.severities * np.minimum(1, qmap.types / PRESENT)
@@ -101,7 +105,11 @@ def region_condition(recipe: Recipe, qmap: QualityMap) -> Array:
     known = np.stack([restrained(t, c) for t, c in zip(TYPES, qmap.condition, strict=True)])
     condition = np.where(unknown, qmap.severities * qmap.types * shares, known)
     good = qmap.tier_labels == TIERS.index("high") + 1
-    return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
+    found = np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
+    for row, kind in enumerate(TYPES):
+        if kind in TONAL_TYPES and whole[kind]:
+            found[row] = (np.minimum(1, qmap.severities[row] * factor) + whole[kind]) / 2
+    return found
 
 
 def painted_condition(recipe: Recipe, labels: NDArray[np.integer], step: int) -> Array:

@@ -59,7 +59,8 @@ class Guide:
             cells = decision.painted_condition(job.recipe, marks, CONDITION_STEP)
         else:
             qmap = self.output.map_of(number, self.quality_map)
-            cells, scale = decision.region_condition(job.recipe, qmap), qmap.stride // CONDITION_STEP
+            cells = decision.region_condition(job.recipe, qmap, job.decided.condition)
+            scale = qmap.stride // CONDITION_STEP
         return decision.enlarge(cells, scale, (height, width))
 
 

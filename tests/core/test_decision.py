@@ -50,7 +50,7 @@ def test_slight_haze_is_left_where_nobody_asks_for_it(monkeypatch, read, undone)
         recipe = make_recipe(handling=kind)
         found = decide(recipe, seen("low", "haze", "noise"))
         assert found.condition == pytest.approx(only(noise=0.2, haze=undone))
-        cells = region_condition(recipe, qmap(("low", ("haze", "noise"))))[:, 0, 0]
+        cells = region_condition(recipe, qmap(("low", ("haze", "noise"))), only())[:, 0, 0]
         assert dict(zip(TYPES, cells.tolist(), strict=True)) == pytest.approx(found.condition)
     said = "slight haze is left, as it may belong to the scene; task dehaze undoes it"
     assert found.note == (said if read < 0.2 else "")
@@ -107,7 +107,7 @@ def test_regions_are_treated_as_pictures_of_their_own():
     cells = [("low", ("noise", "lowres")), ("high", ("haze",)), ("medium", ()), ("high", ("noise", "haze"))]
     for fields in ({}, {"severity": 1}, {"severity": 0.1}, {"task": "deblur", "severity": 0.9}):
         recipe = make_recipe(handling="region", **fields)
-        condition = region_condition(recipe, qmap(*cells))
+        condition = region_condition(recipe, qmap(*cells), only())
         assert condition.shape == (len(TYPES), 1, 4)
         assert condition.dtype == np.float32
         for n, (tier, present) in enumerate(cells):
@@ -115,8 +115,22 @@ def test_regions_are_treated_as_pictures_of_their_own():
             np.testing.assert_allclose(condition[:, 0, n], list(expected.values()), rtol=1e-6, atol=1e-7)
 
 
+def test_haze_of_the_whole_picture_is_in_every_cell():
+    cells = qmap(("low", ("noise", "haze")), ("high", ()), ("medium", ("noise",)))
+    apart, found = (
+        region_condition(make_recipe(handling="region"), cells, w) for w in (only(), only(haze=0.6, noise=0.9))
+    )
+    haze = TYPES.index("haze")
+    assert found[haze, 0].tolist() == pytest.approx([(0.35 + 0.6) / 2] * 3)
+    assert np.array_equal(np.delete(found, haze, axis=0), np.delete(apart, haze, axis=0))
+    assert apart[haze, 0].tolist() == pytest.approx([0.35, 0, 0])
+    stronger = region_condition(make_recipe(handling="region", severity=1), cells, only(haze=1))
+    assert stronger[haze, 0].tolist() == pytest.approx([(0.7 + 1) / 2] * 3)
+
+
 def test_a_chosen_task_acts_less_in_regions_where_its_type_is_in_doubt():
-    condition = region_condition(make_recipe(handling="region", task="denoise"), qmap(("low", ("noise",)), ("low", ())))
+    recipe, cells = make_recipe(handling="region", task="denoise"), qmap(("low", ("noise",)), ("low", ()))
+    condition = region_condition(recipe, cells, only())
     noise = condition[TYPES.index("noise"), 0]
     assert noise.tolist() == pytest.approx([0.2, 0.2 * 0.2 / 0.5])
     assert condition.sum() == noise.sum()
