@@ -389,6 +389,14 @@ def test_regions_of_a_good_picture_are_looked_at_one_by_one(fake_model, handling
     assert result.note == ""
 
 
+def test_regions_hear_of_the_haze_of_the_whole_picture(fake_model):
+    model, image = fake_model(), picture(*RGB)
+    for haze in ({}, {"haze": 1.0}):
+        model.restore(image, perception=judged((0.7, 0.2, 0.1), **haze), handling="region")
+    clear, hazy = (told[:, TYPES.index("haze")] for told in model.system.restorer.conditions)
+    assert hazy.min() >= 0.5 and (hazy > clear).all()
+
+
 @pytest.mark.parametrize("listens", [True, False])
 def test_semantics_go_to_a_network_that_listens_to_them(fake_model, listens):
     model, image = fake_model(semantics=listens), picture(*GREY)
