@@ -27,6 +27,9 @@ LEFT, UNDONE = SLIGHT, 0.3
 A little of both belongs to many scenes, and to undo what is not there spoils a picture.
 """
 
+WHOLE = 0.75
+"""Share of the whole picture's severity in that of a cell, for haze and low light that the whole picture has."""
+
 Array = NDArray[np.float32]
 
 
@@ -91,25 +94,36 @@ def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
 def region_condition(recipe: Recipe, qmap: QualityMap, whole: Mapping[str, float]) -> Array:
     """Condition of each cell (T, h, w) of a plane's quality map; ``whole`` is the condition of the whole picture.
 
-    A cell alone shows little of haze and low light: where the whole picture has one of them, so has every cell, by the
-    mean of what both show.
+    A cell alone shows little of haze and low light: where the whole picture has one of them, so has every cell, about
+    as strong as in the whole. A severity that is given holds everywhere.
     """
-    if recipe.tasks:
-        chosen_types = np.array([t in {type_of(task) for task in recipe.tasks} for t in TYPES])
-        found = qmap.severities * np.minimum(1, qmap.types / PRESENT)
-        read = found if recipe.severity == "auto" else np.full_like(found, recipe.severity)
-        return np.where(chosen_types[:, None, None], read, 0).astype(np.float32)
-    factor = 1.0 if recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
+    if recipe.tasks and recipe.severity != "auto":
+        given = chosen(recipe, whole)
+        return np.stack([np.full(qmap.tier_labels.shape, given[t], np.float32) for t in TYPES])
+    factor = 1.0 if recipe.tasks or recipe.severity == "auto" else recipe.severity / AS_PERCEIVED
+    cells = cells_of_tasks(recipe, qmap) if recipe.tasks else cells_as_perceived(qmap, factor)
+    for row, kind in enumerate(TYPES):
+        if kind in TONAL_TYPES and whole[kind]:
+            own = np.minimum(1, qmap.severities[row] * factor)
+            cells[row] = (1 - WHOLE) * own + WHOLE * whole[kind]
+    return cells
+
+
+def cells_of_tasks(recipe: Recipe, qmap: QualityMap) -> Array:
+    """Severities of the chosen types (T, h, w) as they are read, less where a type is in doubt."""
+    types = {type_of(task) for task in recipe.tasks}
+    mine = np.array([t in types for t in TYPES])[:, None, None]
+    return np.where(mine, qmap.severities * np.minimum(1, qmap.types / PRESENT), 0).astype(np.float32)
+
+
+def cells_as_perceived(qmap: QualityMap, factor: float) -> Array:
+    """Severities (T, h, w) as a picture of its own would be treated, cell by cell."""
     unknown = (qmap.types < PRESENT).all(axis=0)
     shares = np.array([gentle(t) for t in TYPES], np.float32)[:, None, None]
     known = np.stack([restrained(t, c) for t, c in zip(TYPES, qmap.condition, strict=True)])
     condition = np.where(unknown, qmap.severities * qmap.types * shares, known)
     good = qmap.tier_labels == TIERS.index("high") + 1
-    found = np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
-    for row, kind in enumerate(TYPES):
-        if kind in TONAL_TYPES and whole[kind]:
-            found[row] = (np.minimum(1, qmap.severities[row] * factor) + whole[kind]) / 2
-    return found
+    return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)
 
 
 def painted_condition(recipe: Recipe, labels: NDArray[np.integer], step: int) -> Array:

@@ -121,11 +121,20 @@ def test_haze_of_the_whole_picture_is_in_every_cell():
         region_condition(make_recipe(handling="region"), cells, w) for w in (only(), only(haze=0.6, noise=0.9))
     )
     haze = TYPES.index("haze")
-    assert found[haze, 0].tolist() == pytest.approx([(0.35 + 0.6) / 2] * 3)
+    assert found[haze, 0].tolist() == pytest.approx([0.35 / 4 + 0.6 * 3 / 4] * 3)
     assert np.array_equal(np.delete(found, haze, axis=0), np.delete(apart, haze, axis=0))
     assert apart[haze, 0].tolist() == pytest.approx([0.35, 0, 0])
     stronger = region_condition(make_recipe(handling="region", severity=1), cells, only(haze=1))
-    assert stronger[haze, 0].tolist() == pytest.approx([(0.7 + 1) / 2] * 3)
+    assert stronger[haze, 0].tolist() == pytest.approx([0.7 / 4 + 1 * 3 / 4] * 3)
+
+
+def test_haze_that_a_chosen_task_reads_is_in_every_cell():
+    cells, haze = qmap(("low", ("haze",)), ("high", ())), TYPES.index("haze")
+    read = region_condition(make_recipe(handling="region", task="dehaze"), cells, only(haze=0.6))
+    assert read[haze, 0].tolist() == pytest.approx([0.35 / 4 + 0.6 * 3 / 4] * 2)
+    assert read.sum() == read[haze].sum()
+    given = region_condition(make_recipe(handling="region", task="dehaze", severity=0.5), cells, only(haze=0.5))
+    assert given[haze, 0].tolist() == [0.5, 0.5]
 
 
 def test_a_chosen_task_acts_less_in_regions_where_its_type_is_in_doubt():
