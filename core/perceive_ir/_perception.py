@@ -21,7 +21,7 @@ from torch import Tensor
 from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import ClsTaps, Perceiver, Reading, System
+from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, gather
 
 CROP = 128
 """Side of a crop, in pixels."""
@@ -74,10 +74,14 @@ class Perception:
         return {t: self.severities[t] if self.types[t] >= PRESENT else 0.0 for t in self.types}
 
     @property
+    def weightiest(self) -> tuple[str, ...]:
+        """All types, that first of which most is to be expected: probability times severity."""
+        return tuple(sorted(self.types, key=lambda t: -self.types[t] * self.severities[t]))
+
+    @property
     def present(self) -> tuple[str, ...]:
-        """The types that count as present, the likeliest first."""
-        names = [t for t in self.types if self.types[t] >= PRESENT]
-        return tuple(sorted(names, key=lambda t: -self.types[t]))
+        """The types that count as present, the weightiest first."""
+        return tuple(t for t in self.weightiest if self.types[t] >= PRESENT)
 
     @property
     def unknown(self) -> bool:
@@ -112,18 +116,23 @@ class Subject:
 
 
 def perceive(system: System, subjects: Sequence[Subject], device: torch.device) -> list[Perception]:
-    """Judge pictures, or stacks as one each; what is alike in size goes through the tower together."""
-    crops = [cuts(one, device) for one in subjects]
-    small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
-    features = pooled(system.perceiver, [image for images in (*crops, *small) for image in images])
-    parts = [joined(features, len(images)) for images in (*crops, *small)]
-    judged = [
-        judge(system.perceiver, one, near, far)
-        for one, near, far in zip(subjects, parts[: len(subjects)], parts[len(subjects) :], strict=True)
-    ]
+    """Judge pictures, or stacks as one each."""
+    looks = look_closely(system.perceiver, subjects, device)
+    judged = [judge(system.perceiver, one, *features) for one, features in zip(subjects, looks, strict=True)]
     if system.taps is None:
         return judged
     return [replace(p, semantics=overview(system.taps, s, device)) for p, s in zip(judged, subjects, strict=True)]
+
+
+def look_closely(
+    perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device
+) -> list[tuple[Features, Features]]:
+    """Return the features of each picture's crops and of its thumbnails; what is of one size is looked at together."""
+    crops = [cuts(one, device) for one in subjects]
+    small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
+    features = pooled(perceiver, [image for images in (*crops, *small) for image in images])
+    parts = [joined(features, len(images)) for images in (*crops, *small)]
+    return list(zip(parts[: len(subjects)], parts[len(subjects) :], strict=True))
 
 
 def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Array, ...]:
@@ -136,12 +145,15 @@ def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features)
     """Read what is wrong with one picture off the features of its crops and of its thumbnails."""
     with torch.inference_mode():
         readings, overviews = perceiver.read(near), perceiver.read(far)
-    types = combine(readings.type_logits, overviews.type_logits).sigmoid()
+        if perceiver.overall is None:
+            logits = combine(readings.type_logits, overviews.type_logits)
+        else:
+            logits = perceiver.overall(gather(readings, overviews))
     severities = combine(readings.severities, overviews.severities)
     tiers = (tiers_in(readings) + tiers_in(overviews)) / 2
     return Perception(
         named(TIERS, tiers),
-        named(TYPES, types),
+        named(TYPES, logits.sigmoid()),
         named(TYPES, severities),
         subject.value_range,
         tuple(f.mean(dim=0).float().cpu().numpy() for f in near),

@@ -293,7 +293,7 @@ def test_damage_of_no_known_type_is_unknown_and_a_good_picture_is_not():
     ("perception", "words"),
     [
         (seen(haze=0.46), "haze, moderate (0.46); quality low"),
-        (seen((0.1, 0.8, 0.1), noise=0.1, rain=0.9), "noise, slight (0.10) and rain, strong (0.90); quality medium"),
+        (seen((0.1, 0.8, 0.1), noise=0.1, rain=0.9), "rain, strong (0.90) and noise, slight (0.10); quality medium"),
         (seen((0, 0.1, 0.9)), "no damage; quality high"),
         (seen((0.9, 0.1, 0)), "damage of no known type; quality low"),
     ],

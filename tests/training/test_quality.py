@@ -251,13 +251,21 @@ def test_rank_correlation_agrees_with_scipy_also_with_ties():
 def test_single_types_are_judged_as_worked_out_by_hand():
     rows = [
         seen({"noise": 0.2}, {"noise": 0.9}, {"noise": 0.3}),  # right, alone
-        seen({"noise": 0.6}, {"noise": 0.8, "blur": 0.6}, {"noise": 0.5}),  # right, but another one too
-        seen({"noise": 0.9}, {"noise": 0.2, "rain": 0.4}, {"noise": 0.9}),  # taken for rain, but in doubt
+        seen({"noise": 0.6}, {"noise": 0.8, "blur": 0.9}, {"noise": 0.5, "blur": 0.1}),  # named first, but another too
+        seen({"noise": 0.9}, {"noise": 0.2, "rain": 0.4}, {"noise": 0.9, "rain": 0.8}),  # taken for rain, but in doubt
         seen({"haze": 0.5}, {"haze": 0.3}, {"haze": 0.1}),  # named right, but in doubt
     ]
     found = judge_singles(rows)
-    noise = {"samples": 3, "accuracy": 0.6667, "found": 0.6667, "exact": 0.3333, "error": 0.0667, "rank": 1.0}
-    haze = {"samples": 1, "accuracy": 1.0, "found": 0.0, "exact": 0.0, "error": 0.4, "rank": None}
+    noise = {
+        "samples": 3,
+        "accuracy": 0.6667,
+        "likeliest": 0.3333,
+        "found": 0.6667,
+        "exact": 0.3333,
+        "error": 0.0667,
+        "rank": 1.0,
+    }
+    haze = {"samples": 1, "accuracy": 1.0, "likeliest": 1.0, "found": 0.0, "exact": 0.0, "error": 0.4, "rank": None}
     assert found["types"] == {"noise": noise, "haze": haze}
     assert found["accuracy"] == pytest.approx((0.6667 + 1) / 2, abs=1e-4)
     assert (found["rank"], found["samples"]) == (1.0, 4)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from perceive_ir import TYPES, WeightsError, load
-from perceive_ir._weights import load_system
+from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import Reading, Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, train
 from perceive_ir_training.config import LossConfig, PerceiverConfig, PromptsConfig, parse, shipped_names
@@ -116,6 +116,23 @@ def test_only_the_half_that_is_trained_changes(pictures_folder, tmp_path, stage)
         if tensor.is_floating_point() and not torch.equal(tensor, after.state_dict()[name])
     }
     assert changed == {stage}
+
+
+def test_a_readout_of_whole_pictures_comes_along_where_there_is_one(pictures_folder, tmp_path):
+    run("perceiver", pictures_folder, tmp_path)
+    path, wide_path = tmp_path / "weights.safetensors", tmp_path / "wide.safetensors"
+    wide = replace(TINY, model=replace(TINY.model, tower={**TINY.model.tower, "overall": True}))
+    fresh = load_start(path, wide)
+    overall = fresh.perceiver.overall
+    assert overall is not None
+    assert torch.equal(overall.weight, overall.rule())
+    torch.nn.init.constant_(overall.weight, 0.5)
+    save_system(wide_path, fresh, Card("tiny", "0"), half=False)
+    kept, left = load_start(wide_path, wide).perceiver, load_start(wide_path, TINY).perceiver
+    assert kept.overall is not None
+    assert (kept.overall.weight == 0.5).all()
+    assert left.overall is None
+    assert torch.equal(left.cfe.enter.weight, kept.cfe.enter.weight)
 
 
 def test_a_perceiver_that_gains_the_grid_reads_at_first_what_it_read(pictures_folder, tmp_path):

@@ -1,51 +1,61 @@
 """What is put right after training, by measurement on whole pictures: when a type counts as present, and its severity.
 
-A perceiver learns on crops, but a picture is judged by the mean over its crops and its thumbnail. Of each type two
-things are measured on damaged training pictures, and folded into the last layers, so that nothing is left to do at run
-time: by how much its logit must be shifted so that few pictures without it are taken to have it, and which line through
-the logit of its severity comes nearest to the truth.
+A perceiver learns on crops, but a picture is judged by all its crops and its thumbnail. On damaged training pictures
+three things are measured, and folded into the last layers, so that nothing is left to do at run time: by how much the
+logit of each type must be shifted so that few pictures without it are taken to have it; which line through the logit of
+its severity comes nearest to the truth; and how all that is said of the crops and the thumbnail tells the types of the
+whole picture.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir import TYPES, Restorer
+from perceive_ir._device import looking
+from perceive_ir._engine import look_at
+from perceive_ir._perception import Features, combine, look_closely
 from perceive_ir.degradations import Mixture
-from perceive_ir.networks import Perceiver
+from perceive_ir.networks import Overall, Perceiver, Reading, System, gather
 from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Picture, Pictures, crop, vary_tones
 from perceive_ir_training.losses import VISIBLE
 from perceive_ir_training.sampling import draw_severities
 
-SIDES = (160, 224, 320, 448)
+SIDES = (112, 160, 224, 320, 448)
 """Sides of the parts of pictures that are judged."""
 SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
 TONES = 0.5
 """Share of the pictures whose light and contrast are varied."""
-FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "jpeg": 0.05}
+FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "blur": 0.05, "lowres": 0.05}
 """Share of the pictures without a type that may be taken to have it, where it is not ``RARELY``.
 
 A type may be taken to be there by mistake the more often the less that costs: a restorer that is told of a little noise
-where there is none hardly changes a picture, while a wrong change of light or sharpness spoils it.
+where there is none hardly changes a picture, nor does one that is told of a little blur, while a wrong change of light
+spoils it.
 """
 RARELY = 0.02
-FALL, RISE = -2.5, 2.0
+FALL, RISE = -2.5, 3.5
 """Largest fall of the logit of a type, and its largest rise where a mistake costs little; the others never rise."""
 FEWEST, LEAST_GAIN = 8, 0.15
 """Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
+STIFF = 100.0
+"""How strongly the readout of whole pictures is held to the mean over the parts, up to a line through its logits."""
 EDGE = 1e-3
 """Severities and probabilities this near to 0 and 1 count as this far from them."""
 
 Numbers = NDArray[np.float64]
+Look = tuple[Features, Features]
+"""Features of a picture's crops and of its thumbnails."""
 
 
 @dataclass(frozen=True)
@@ -64,23 +74,48 @@ class Calibration:
     """Share of the pictures with the type that are still taken to have it."""
 
 
+def with_overall(system: System) -> System:
+    """Return the system with a readout of whole pictures; it begins as the mean over their parts."""
+    tower = asdict(replace(system.config.tower_config(), overall=True))
+    wide = System(replace(system.config, tower=tower))
+    wide.load_state_dict({**wide.state_dict(), **system.state_dict()})
+    return wide
+
+
 def calibrate(restorer: Restorer, pictures: Pictures, count: int = 400, seed: int = 0) -> tuple[Calibration, ...]:
     """Measure on ``count`` damaged parts of pictures, and put the perceiver right."""
-    true, types, severities = read_damaged(restorer, pictures, count, seed)
+    perceiver = restorer.system.perceiver
+    true, looks = look_at_damaged(restorer, pictures, count, seed)
+    types, severities = read_parts(perceiver, looks)
     found = tuple(fit(t, true[:, k], types[:, k], severities[:, k]) for k, t in enumerate(TYPES))
-    fold(restorer.system.perceiver, found)
+    fold(perceiver, found)
+    if perceiver.overall is not None:
+        fit_overall(perceiver.overall, torch.stack([gather(*read(perceiver, look)) for look in looks]), true)
     return found
 
 
-def read_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> tuple[Numbers, Numbers, Numbers]:
-    """Return true severities, and probabilities and severities as read, each (count, T)."""
-    rows: list[tuple[Numbers, Numbers, Numbers]] = []
-    for true, pixels in damaged(pictures, count, np.random.default_rng([seed, 5])):
-        seen = restorer.perceive(pixels)
-        read = (np.array([values[t] for t in TYPES]) for values in (seen.types, seen.severities))
-        rows.append((true, *read))  # type: ignore[arg-type]
-    true, types, severities = (np.stack(column) for column in zip(*rows, strict=True))
-    return true, types, severities
+def look_at_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> tuple[Numbers, list[Look]]:
+    """Return true severities (count, T), and the features of what is seen of each picture."""
+    true, looks = [], []
+    for severities, pixels in damaged(pictures, count, np.random.default_rng([seed, 5])):
+        with looking(restorer.device):
+            looks += look_closely(restorer.system.perceiver, [look_at(pixels, "auto", "auto")], restorer.device)
+        true.append(severities)
+    return np.stack(true), looks
+
+
+def read(perceiver: Perceiver, look: Look) -> tuple[Reading, Reading]:
+    """Read a picture's crops and its thumbnails."""
+    with torch.inference_mode():
+        return perceiver.read(look[0]), perceiver.read(look[1])
+
+
+def read_parts(perceiver: Perceiver, looks: Sequence[Look]) -> tuple[Numbers, Numbers]:
+    """Return probabilities and severities (N, T): the mean over the parts of each picture."""
+    readings = [read(perceiver, look) for look in looks]
+    types = torch.stack([combine(near.type_logits, far.type_logits) for near, far in readings]).sigmoid()
+    severities = torch.stack([combine(near.severities, far.severities) for near, far in readings])
+    return types.double().cpu().numpy(), severities.double().cpu().numpy()
 
 
 def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iterator[tuple[Numbers, NDArray[np.uint8]]]:
@@ -108,12 +143,16 @@ def view(picture: Picture, random: np.random.Generator) -> Picture:
 
 def fit(type: str, true: Numbers, types: Numbers, severities: Numbers) -> Calibration:
     """Find what must be put right for one type."""
-    without, shown = types[true == 0], true > VISIBLE
-    kept, rise = 1 - FALSE_ALARMS.get(type, RARELY), RISE if type in FALSE_ALARMS else 0.0
-    shift = float(np.clip(-np.quantile(logit(without), kept), FALL, rise)) if len(without) else 0.0
+    shown, shift = true > VISIBLE, shift_of(type, logit(types[true == 0]))
     found = float((logit(types[shown]) + shift >= 0).mean()) if shown.any() else 0.0
     slope, offset, *error = line(logit(severities[shown]), true[shown])
     return Calibration(type, shift, slope, offset, (error[0], error[1]), found)
+
+
+def shift_of(type: str, without: Numbers) -> float:
+    """How much the logits of pictures without a type must rise or fall, so that few of them are above 0."""
+    kept, rise = 1 - FALSE_ALARMS.get(type, RARELY), RISE if type in FALSE_ALARMS else 0.0
+    return float(np.clip(-np.quantile(without, kept), FALL, rise)) if len(without) else 0.0
 
 
 def line(read: Numbers, wanted: Numbers) -> tuple[float, float, float, float]:
@@ -135,6 +174,35 @@ def logit(shares: Numbers) -> Numbers:
 def miss(logits: Numbers, wanted: Numbers) -> float:
     """Mean absolute error of severities."""
     return float(np.abs(1 / (1 + np.exp(-logits)) - wanted).mean())
+
+
+def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
+    """Fit the readout of whole pictures to ``gathered`` (N, 3 said), and shift it as the types of the parts are.
+
+    Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it.
+    """
+    said, present = gathered.double(), torch.from_numpy(true > VISIBLE).double()
+    middle, spread = said.mean(dim=0), said.std(dim=0, correction=0) + EDGE
+    ruled, normed = said @ overall.rule().double().T, (said - middle) / spread
+    slopes, offsets = (torch.full((len(TYPES),), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 0.0))
+    others = torch.zeros(len(TYPES), said.shape[1], dtype=torch.float64, requires_grad=True)
+    search = torch.optim.LBFGS([slopes, offsets, others], max_iter=300, line_search_fn="strong_wolfe")
+
+    def logits() -> Tensor:
+        return slopes * ruled + offsets + normed @ others.T
+
+    def loss() -> float:
+        search.zero_grad()
+        total = F.binary_cross_entropy_with_logits(logits(), present, reduction="sum") + STIFF * others.square().sum()
+        total.backward()
+        return total.item()
+
+    search.step(loss)
+    with torch.no_grad():
+        read, weights = logits().numpy(), slopes[:, None] * overall.rule().double() + others / spread
+        shifts = torch.tensor([shift_of(t, read[true[:, k] == 0, k]) for k, t in enumerate(TYPES)])
+        overall.weight.copy_(weights)
+        overall.bias.copy_(offsets - (others / spread) @ middle + shifts)
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def calibrate(
     weights: Annotated[Path, typer.Argument(help="RUN/weights.safetensors of a training.")],
     data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="The folder that was trained on.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the weights (float32).")],
-    pictures: Annotated[int, typer.Option(min=40, help="Damaged pictures to measure on.")] = 400,
+    pictures: Annotated[int, typer.Option(min=40, help="Damaged pictures to measure on.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
 ) -> None:
     """Put right when a type of damage counts as present, and how severe it is, by measurement on damaged pictures."""
@@ -129,6 +129,7 @@ def calibrate(
     from perceive_ir_training.data import load_pictures
 
     system, card = load_system(weights)
+    system = calibration.with_overall(system)
     restorer = Restorer(system, card, device="cpu", precision="float32")
     for c in calibration.calibrate(restorer, load_pictures(data), pictures, seed):
         sys.stdout.write(

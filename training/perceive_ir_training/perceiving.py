@@ -53,8 +53,13 @@ class Seen:
         return {t for t, probability in self.types.items() if probability >= PRESENT}
 
     @property
+    def first(self) -> str:
+        """The type that is named first: the one of which most is to be expected."""
+        return max(self.types, key=lambda t: self.types[t] * self.severities[t])
+
+    @property
     def likeliest(self) -> str:
-        """The likeliest type."""
+        """The type with the highest probability."""
         return max(self.types, key=lambda t: self.types[t])
 
     def to_dict(self) -> dict[str, Any]:
@@ -160,8 +165,10 @@ def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
     kinds = {"photos": [s for s in seen if not s.microscopy], "microscopy": [s for s in seen if s.microscopy]}
     return {
         "samples": len(seen),
-        **{name: mean_of(types.values(), name) for name in ("accuracy", "found", "exact", "error", "rank")},
-        "accuracy_by_kind": {kind: share(s.likeliest in s.true for s in rows) for kind, rows in kinds.items() if rows},
+        **{
+            name: mean_of(types.values(), name) for name in ("accuracy", "likeliest", "found", "exact", "error", "rank")
+        },
+        "accuracy_by_kind": {kind: share(s.first in s.true for s in rows) for kind, rows in kinds.items() if rows},
         "types": types,
     }
 
@@ -169,13 +176,14 @@ def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
 def judge_type(type: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """Judge pictures that have this type of damage alone.
 
-    Accuracy: it is the likeliest type; found: it counts as present; exact: and no other does; error: mean absolute
-    error of its severity; rank: Spearman's correlation of its severity.
+    Accuracy: it is named first; likeliest: it has the highest probability; found: it counts as present; exact: and no
+    other does; error: mean absolute error of its severity; rank: Spearman's correlation of its severity.
     """
     true, read = [s.true[type] for s in seen], [s.severities[type] for s in seen]
     return {
         "samples": len(seen),
-        "accuracy": share(s.likeliest == type for s in seen),
+        "accuracy": share(s.first == type for s in seen),
+        "likeliest": share(s.likeliest == type for s in seen),
         "found": share(type in s.present for s in seen),
         "exact": share(s.present == {type} for s in seen),
         "error": round(float(np.mean(np.abs(np.subtract(true, read)))), 4),

@@ -54,7 +54,8 @@ def summary(values: Values) -> dict[str, Any]:
 def headlines(seen: Values) -> Iterator[tuple[str, Any]]:
     """Name the numbers of perception that stand for all."""
     single, clean, absent = seen["single"], seen["clean"], seen["told_absent"]
-    yield "single types named right", single["accuracy"]
+    yield "single types named first", single["accuracy"]
+    yield "single types of highest probability", single["likeliest"]
     yield "single types and nothing else seen", single["exact"]
     yield "F1 on mixtures of two", seen["mixtures"]["f1"]
     yield "error of the severity", single["error"]
@@ -145,7 +146,7 @@ def perception_tables(seen: Values) -> Iterator[Table]:
     count = seen["pictures"]
     title = f"Perception and obedience; photographs: {count['photos']}, micrographs: {count['microscopy']}"
     yield Table(title, ("measure", "value"), [[name, number(value)] for name, value in headlines(seen)])
-    columns = ("type", "samples", "named right", "found", "exact", "error", "rank", "F1 mixed")
+    columns = ("type", "samples", "named first", "likeliest", "found", "exact", "error", "rank", "F1 mixed")
     types = seen["single"]["types"]
     yield Table("What is perceived, by type", columns, [seen_row(kind, seen) for kind in types])
     told = ", ".join(f"{s:g}" for s in seen["told_more"]["told"])
@@ -160,7 +161,7 @@ def perception_tables(seen: Values) -> Iterator[Table]:
 def seen_row(kind: str, seen: Values) -> list[str]:
     """How one type is perceived."""
     single = seen["single"]["types"][kind]
-    ways = [single[name] for name in ("accuracy", "found", "exact", "error", "rank")]
+    ways = [single[name] for name in ("accuracy", "likeliest", "found", "exact", "error", "rank")]
     return [kind, str(single["samples"]), *map(number, ways), number(seen["mixtures"]["types"].get(kind))]
 
 

@@ -35,9 +35,13 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
-    """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid."""
+    """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid.
+
+    A readout of whole pictures comes along where the configuration has one, and begins anew where the file has none.
+    """
     found, _ = load_system(path)
-    there, tower = found.config.tower_config(), config.model.tower_config()
+    tower = config.model.tower_config()
+    there = replace(found.config.tower_config(), overall=tower.overall)
     if tower.grid and not config.model.semantics:
         there = replace(there, grid=True)
     pairs = (
@@ -51,7 +55,8 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
             raise WeightsError(f"{path} holds {held}, the configuration expects {wanted}; make them the same")
     system = System(replace(config.model, encoder=found.config.encoder))
     fresh = system.state_dict()
-    system.load_state_dict({name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items()})
+    taken = {name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items() if name in fresh}
+    system.load_state_dict({**fresh, **taken})
     return equip(system, training=True)
 
 

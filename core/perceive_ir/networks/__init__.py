@@ -12,12 +12,22 @@ from perceive_ir.networks.restormer import Restormer, RestormerConfig
 from perceive_ir.networks.specialists import Specialists
 from perceive_ir.networks.system import BACKBONES, System, SystemConfig
 from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
-from perceive_ir.networks.tower import CFE, Encoder, Perceiver, Reading, TowerConfig, pool, pool_windows
+from perceive_ir.networks.tower import (
+    CFE,
+    Encoder,
+    Overall,
+    Perceiver,
+    Reading,
+    TowerConfig,
+    gather,
+    pool,
+    pool_windows,
+)
 
 __all__ = [
     "BACKBONES", "CFE", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps", "Compact",
     "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
-    "NAFNetConfig", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout", "Restormer",
-    "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped", "TowerConfig",
-    "gate", "pool", "pool_windows", "recompute_blocks", "unguided",
+    "NAFNetConfig", "Overall", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout",
+    "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped",
+    "TowerConfig", "gate", "gather", "pool", "pool_windows", "recompute_blocks", "unguided",
 ]  # fmt: skip

@@ -15,10 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceive_ir._vocabulary import TONAL_TYPES, TYPES
+
 BLOCK = 8
 """Side of a block of JPEG."""
 GRID = 6
 """How many numbers say how much the block grid stands out."""
+LEAST = 1e-4
+"""Severities this near to 0 and 1 count as this far from them."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,8 @@ class TowerConfig:
     tiers: int = 3
     grid: bool = False
     """Whether the block grid of JPEG is measured beside the tower, which cannot see where jumps stand in line."""
+    overall: bool = False
+    """Whether a readout of its own says which types a whole picture has; else it is the mean over its parts."""
 
     @property
     def semantics(self) -> tuple[int, ...]:
@@ -161,6 +167,7 @@ class Perceiver(nn.Module):
         self.tiers = nn.Parameter(torch.randn(self.config.tiers, self.config.embedding))
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
         self.cfe = CFE(pooled, self.config.contrast, self.config.types)
+        self.overall = Overall(self.config.types, self.config.tiers) if self.config.overall else None
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures as an ``open_clip`` model does: (B, 3, H, W) -> (B, D)."""
@@ -220,6 +227,40 @@ class CFE(nn.Module):
         hidden = F.leaky_relu(self.enter(features), 0.1)
         z = F.normalize(self.leave(hidden), dim=-1)
         return z, self.type_head(hidden), self.severity_head(hidden).sigmoid()
+
+
+class Overall(nn.Linear):
+    """Which types of damage a whole picture has, off all that is said of its crops and of its thumbnails.
+
+    It starts as the rule that it replaces: the mean over the crops, where thumbnails count as much for tonal types.
+    """
+
+    def __init__(self, types: int, tiers: int) -> None:
+        self.said = 2 * types + tiers
+        super().__init__(3 * self.said, types)
+        nn.init.zeros_(self.bias)
+        with torch.no_grad():
+            self.weight.copy_(self.rule())
+
+    def rule(self) -> Tensor:
+        """Weights (T, 3 said) that give the mean over the parts."""
+        tonal = torch.tensor([float(t in TONAL_TYPES) for t in TYPES])
+        weights = torch.zeros(self.out_features, 3, self.said)
+        kinds = torch.arange(self.out_features)
+        weights[kinds, 0, kinds], weights[kinds, 2, kinds] = 1 - tonal / 2, tonal / 2
+        return weights.flatten(1)
+
+    def forward(self, gathered: Tensor) -> Tensor:
+        """What `gather` gives (..., 3 said) -> logits of the types (..., T)."""
+        return super().forward(gathered)
+
+
+def gather(crops: Reading, overviews: Reading) -> Tensor:
+    """Put together what is said of N crops and M thumbnails: means over both, and spread over the crops (3 said,)."""
+    near, far = (
+        torch.cat([r.type_logits, r.severities.logit(eps=LEAST), r.tier_logits], dim=-1) for r in (crops, overviews)
+    )
+    return torch.cat([near.mean(dim=0), near.std(dim=0, correction=0), far.mean(dim=0)])
 
 
 def pool(maps: Tensor) -> Tensor:
