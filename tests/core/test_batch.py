@@ -271,6 +271,27 @@ def test_only_low_leaves_the_others_out(batch: Batch, tiny_model: Restorer) -> N
     assert go(batch, tiny_model) == dict.fromkeys(ALL, "done")
 
 
+def test_no_folder_is_left_for_pictures_that_are_left_out(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
+    for name in ("good/deep", "bad"):
+        (batch.source / name).mkdir(parents=True)
+    save(batch.source / "good" / "deep" / "1.tif", 3)
+    save(batch.source / "bad" / "1.tif", 4, 40, 40, 3)
+    (batch.output / "own").mkdir(parents=True)
+    whole = tiny_model.perceive_all
+
+    def perceive_all(subjects: Any) -> Any:
+        low = [float(one.layout.height == 40) for one in subjects]
+        return [
+            replace(seen, tiers={"low": share, "medium": 1 - share, "high": 0.0})
+            for seen, share in zip(whole(subjects), low, strict=True)
+        ]
+
+    monkeypatch.setattr(tiny_model, "perceive_all", perceive_all)
+    found = states(list(run(replace(batch, only_low=True), tiny_model)))
+    assert (found["good/deep/1.tif"], found["bad/1.tif"]) == ("skipped", "done")
+    assert sorted(p.name for p in batch.output.iterdir() if p.is_dir() and p.name != HIDDEN) == ["bad", "own"]
+
+
 def test_a_preview_says_what_would_be_done_and_writes_nothing(batch: Batch, tiny_model: Restorer) -> None:
     def foreseen() -> dict[str, str]:
         return {entry.name: state for entry, state in preview(batch, tiny_model)}

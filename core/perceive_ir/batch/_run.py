@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Generator
-from contextlib import closing
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -108,6 +108,7 @@ def run(
                 yield event
                 current.start += time.perf_counter() - paused
         clear(batch, journal)
+        prune(batch, current.entries)
 
 
 def clear(batch: Batch, journal: Journal) -> None:
@@ -118,6 +119,14 @@ def clear(batch: Batch, journal: Journal) -> None:
 
         for target in begun:
             forget(target)
+
+
+def prune(batch: Batch, found: Sequence[Entry]) -> None:
+    """Delete the folders that were made for results and have got none."""
+    made = {folder for entry in found for folder in entry.target.parents if folder.is_relative_to(batch.output)}
+    for folder in sorted(made - {batch.output}, reverse=True):
+        with suppress(OSError):  # it holds something, or was never made
+            folder.rmdir()
 
 
 def crew_of(batch: Batch, restorer: Restorer | None, client: Client | None) -> Crew:
