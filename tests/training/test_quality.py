@@ -295,12 +295,19 @@ def photo(microscopy: bool = False, grey: bool = False) -> Picture:
 
 
 def test_the_same_key_is_the_same_scene_and_severity_0_is_clean():
-    low, high = (damage(photo(), {"noise": s}, "a").astype(int) - photo().pixels for s in (0.2, 0.4))
+    low, high = (damage(photo(), {"noise": s}, "a")[0].astype(int) - photo().pixels for s in (0.2, 0.4))
     assert np.corrcoef(low.ravel(), high.ravel())[0, 1] > 0.9
     assert np.abs(high).mean() > np.abs(low).mean() > 0
-    assert not np.array_equal(damage(photo(), {"noise": 0.3}, "a"), damage(photo(), {"noise": 0.3}, "b"))
-    np.testing.assert_array_equal(damage(photo(), {"noise": 0.0}, "a"), photo().pixels)
-    assert not np.ptp(damage(photo(grey=True), {"noise": 0.5}), axis=-1).any()
+    assert not np.array_equal(damage(photo(), {"noise": 0.3}, "a")[0], damage(photo(), {"noise": 0.3}, "b")[0])
+    np.testing.assert_array_equal(damage(photo(), {"noise": 0.0}, "a")[0], photo().pixels)
+    assert not np.ptp(damage(photo(grey=True), {"noise": 0.5})[0], axis=-1).any()
+
+
+def test_the_truth_is_how_much_haze_a_scene_shows():
+    shown = [damage(photo(), {"haze": 0.5, "noise": 0.3}, key)[1] for key in range(6)]
+    assert all(true["noise"] == pytest.approx(0.3) for true in shown)
+    haze = [true["haze"] for true in shown]
+    assert max(haze) - min(haze) > 0.1
 
 
 def test_micrographs_have_no_weather_and_every_case_is_new():

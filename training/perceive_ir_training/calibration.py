@@ -119,7 +119,7 @@ def read_parts(perceiver: Perceiver, looks: Sequence[Look]) -> tuple[Numbers, Nu
 
 
 def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iterator[tuple[Numbers, NDArray[np.uint8]]]:
-    """Yield true severities and the picture; a fifth of them show no damage, and a quarter only a slight one."""
+    """Yield the severities that a picture shows, and it; a fifth show no damage, and a quarter only a slight one."""
     mix = MixConfig(clean=0.0, several=0.25)
     for _ in range(count):
         group = pictures.microscopy if pictures.microscopy and random.random() < 0.2 else pictures.photos
@@ -132,7 +132,7 @@ def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iter
         generator = torch.Generator().manual_seed(int(random.integers(2**62)))
         mixture = Mixture.draw((1, 3, side, side), true > 0, generator, grey=crops.grey)
         image: Tensor = mixture.apply(crops.pixels, true)[0].permute(1, 2, 0).mul(255).round().byte()
-        yield severities[0].astype(np.float64), image.numpy()
+        yield mixture.shown(crops.pixels, true)[0].double().numpy(), image.numpy()
 
 
 def view(picture: Picture, random: np.random.Generator) -> Picture:

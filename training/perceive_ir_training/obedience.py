@@ -59,7 +59,7 @@ def tell_absent(restorer: Restorer, pictures: Pictures) -> Iterator[Change]:
 
 def told(restorer: Restorer, picture: Picture, there: str, type: str, severities: Sequence[float]) -> Change:
     """Restore a picture with a type told at some severities."""
-    pixels = damage(picture, {there: DAMAGED}, "obedience") if there else picture.pixels
+    pixels = damage(picture, {there: DAMAGED}, "obedience")[0] if there else picture.pixels
     seen = restorer.perceive(pixels)
     task = task_of(type)
     images = (restorer.restore(pixels, task=task, severity=s, perception=seen).image for s in severities)

@@ -100,8 +100,11 @@ def types_of(picture: Picture) -> tuple[str, ...]:
     return OF_A_MICROSCOPE if picture.microscopy else TYPES
 
 
-def damage(picture: Picture, severities: Mapping[str, float], key: object = "") -> Pixels:
-    """Damage a whole picture; the same types and key give the same scene at any severity."""
+def damage(picture: Picture, severities: Mapping[str, float], key: object = "") -> tuple[Pixels, dict[str, float]]:
+    """Damage a whole picture, and say how much it shows: haze of one severity is thin in some scenes, thick in others.
+
+    The same types and key give the same scene at any severity.
+    """
     x = torch.from_numpy(picture.pixels.astype(np.float32) / 255).permute(2, 0, 1)[None]
     wanted = torch.tensor([[severities.get(t, 0.0) for t in TYPES]])
     drawn = torch.tensor([[t in severities for t in TYPES]])
@@ -109,7 +112,8 @@ def damage(picture: Picture, severities: Mapping[str, float], key: object = "") 
     shape = (1, 3, x.shape[2], x.shape[3])
     mixture = Mixture.draw(shape, drawn, generator, grey=torch.tensor([picture.grey]))
     damaged: Pixels = (mixture.apply(x, wanted)[0].permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
-    return damaged
+    shown = dict(zip(TYPES, mixture.shown(x, wanted)[0].tolist(), strict=True))
+    return damaged, {t: shown[t] for t in severities}
 
 
 def seed_of(*words: object) -> int:
@@ -123,7 +127,8 @@ def singles(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pix
     for picture in everything(pictures):
         for kind in types_of(picture):
             for level in LEVELS:
-                yield picture, {kind: level}, damage(picture, {kind: level}, level)
+                pixels, true = damage(picture, {kind: level}, level)
+                yield picture, true, pixels
 
 
 def mixtures(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pixels]]:
@@ -132,8 +137,8 @@ def mixtures(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pi
         random = np.random.default_rng(seed_of(picture.name, "mixtures"))
         pairs = list(combinations(types_of(picture), 2))
         for n in random.permutation(len(pairs))[:MIXTURES_EACH]:
-            true = {t: float(random.uniform(MIXED_FROM, MIXED_TO)) for t in pairs[n]}
-            yield picture, true, damage(picture, true)
+            pixels, true = damage(picture, {t: float(random.uniform(MIXED_FROM, MIXED_TO)) for t in pairs[n]})
+            yield picture, true, pixels
 
 
 def triplets(pictures: Pictures) -> Iterator[Triplet]:
@@ -141,7 +146,7 @@ def triplets(pictures: Pictures) -> Iterator[Triplet]:
     for picture in everything(pictures):
         for kind in types_of(picture):
             random = np.random.default_rng(seed_of(picture.name, kind, "tiers"))
-            low, medium = (damage(picture, {kind: float(random.uniform(*part))}, "tiers") for part in (LOW, MEDIUM))
+            low, medium = (damage(picture, {kind: float(random.uniform(*part))}, "tiers")[0] for part in (LOW, MEDIUM))
             yield Triplet(kind, low, medium, picture.pixels)
 
 
