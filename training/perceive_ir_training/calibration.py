@@ -179,20 +179,20 @@ def miss(logits: Numbers, wanted: Numbers) -> float:
 def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
     """Fit the readout of whole pictures to ``gathered`` (N, 3 said), and shift it as the types of the parts are.
 
-    Its logits are a line through those of the rule that it begins with; and where a mistake costs little, as much of
-    everything else as is worth it. (Of haze, low light and snow it found no more in pictures that are not of the
-    training's kind, but saw haze in a noisy one.)
+    Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it.
+    Where a mistake costs much it stays the rule: of haze, low light and snow it found no more in pictures that are not of
+    the training's kind, but saw haze in a noisy one and snow in another.
     """
+    rule, free = overall.rule().double(), torch.tensor([t in FALSE_ALARMS for t in TYPES])
     said, present = gathered.double(), torch.from_numpy(true > VISIBLE).double()
     middle, spread = said.mean(dim=0), said.std(dim=0, correction=0) + EDGE
-    ruled, normed = said @ overall.rule().double().T, (said - middle) / spread
+    ruled, normed = said @ rule.T, (said - middle) / spread
     slopes, offsets = (torch.full((len(TYPES),), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 0.0))
     others = torch.zeros(len(TYPES), said.shape[1], dtype=torch.float64, requires_grad=True)
-    free = torch.tensor([[float(t in FALSE_ALARMS)] for t in TYPES], dtype=torch.float64)
     search = torch.optim.LBFGS([slopes, offsets, others], max_iter=300, line_search_fn="strong_wolfe")
 
     def logits() -> Tensor:
-        return slopes * ruled + offsets + normed @ (free * others).T
+        return slopes * ruled + offsets + normed @ others.T
 
     def loss() -> float:
         search.zero_grad()
@@ -202,10 +202,11 @@ def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
 
     search.step(loss)
     with torch.no_grad():
-        read, others = logits().numpy(), free * others
+        read = logits().numpy()
         shifts = torch.tensor([shift_of(t, read[true[:, k] == 0, k]) for k, t in enumerate(TYPES)])
-        overall.weight.copy_(slopes[:, None] * overall.rule().double() + others / spread)
-        overall.bias.copy_(offsets - (others / spread) @ middle + shifts)
+        weights, bias = slopes[:, None] * rule + others / spread, offsets - (others / spread) @ middle + shifts
+        overall.weight.copy_(torch.where(free[:, None], weights, rule))
+        overall.bias.copy_(torch.where(free, bias, 0))
 
 
 @torch.no_grad()
