@@ -180,8 +180,8 @@ def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
     """Fit the readout of whole pictures to ``gathered`` (N, 3 said), and shift it as the types of the parts are.
 
     Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it.
-    Where a mistake costs much it stays the rule: of haze, low light and snow it found no more in pictures that are not of
-    the training's kind, but saw haze in a noisy one and snow in another.
+    Where a mistake costs much it stays the rule: of haze, low light and snow it found no more in pictures that are not
+    of the training's kind, but saw haze in a noisy one and snow in another.
     """
     rule, free = overall.rule().double(), torch.tensor([t in FALSE_ALARMS for t in TYPES])
     said, present = gathered.double(), torch.from_numpy(true > VISIBLE).double()
