@@ -30,7 +30,7 @@ from perceive_ir_training.losses import VISIBLE
 from perceive_ir_training.sampling import draw_severities
 
 SIDES = (112, 160, 224, 320, 448)
-"""Sides of the parts of pictures that are judged."""
+"""Sides of the parts of pictures that are judged; the smallest is a single crop."""
 SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
 TONES = 0.5
