@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from perceive_ir import TYPES, Restorer
+from perceive_ir._engine import look_at
+from perceive_ir._perception import look_closely
 from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import Overall, System, SystemConfig
 from perceive_ir_training.calibration import (
@@ -122,6 +124,24 @@ def test_a_readout_of_whole_pictures_begins_as_the_mean_over_their_parts():
     )
     assert list(again.types.values()) == pytest.approx(list(seen.types.values()), rel=1e-5)
     assert again.severities == seen.severities
+
+
+def test_what_the_readout_of_whole_pictures_says_is_what_is_perceived():
+    torch.manual_seed(0)
+    restorer = Restorer(with_overall(System(TINY)), Card("tiny", "0"), device="cpu", precision="float32")
+    perceiver, image = restorer.system.perceiver, pictures().photos[0].pixels
+    torch.nn.init.normal_(perceiver.overall.weight, std=0.1)
+    near, far = (
+        perceiver.read(features) for features in look_closely(perceiver, [look_at(image)], torch.device("cpu"))[0]
+    )
+    said = [torch.cat([r.type_logits, r.severities.logit(), r.tier_logits], dim=1) for r in (near, far)]
+    crops = said[0].mean(dim=0)
+    gathered = torch.cat([crops, (said[0] - crops).square().mean(dim=0).sqrt(), said[1].mean(dim=0)])
+    wanted = (perceiver.overall.weight @ gathered + perceiver.overall.bias).sigmoid()
+    seen = restorer.perceive(image)
+    assert [seen.types[t] for t in TYPES] == pytest.approx(wanted.tolist(), abs=1e-5)
+    assert len(near.type_logits) > 1
+    assert len(set(wanted.tolist())) > 1
 
 
 def test_whatever_tells_a_type_in_whole_pictures_is_used_for_it():
