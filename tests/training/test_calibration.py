@@ -223,6 +223,24 @@ def test_a_perceiver_may_have_other_sizes(tmp_path):
     assert torch.equal(joined.perceiver.cfe.enter.weight, load_system(wide)[0].perceiver.cfe.enter.weight)
 
 
+def test_perceivers_with_and_without_a_readout_of_whole_pictures_join(tmp_path):
+    base, plain = save(tmp_path / "0.safetensors", 0), save(tmp_path / "1.safetensors", 1)
+    wide = save(tmp_path / "2.safetensors", 2, replace(TINY, tower={**TINY.tower, "overall": True}))
+    for several, whole in (([plain, wide], False), ([wide, wide], True), ([wide], True)):
+        join(base, tmp_path / "joined.safetensors", several)
+        assert (load_system(tmp_path / "joined.safetensors")[0].perceiver.overall is not None) == whole
+
+
+def test_a_type_that_few_pictures_have_stays_the_rule():
+    random, overall, rain = np.random.default_rng(0), Overall(len(TYPES), 3), TYPES.index("rain")
+    true = (random.random((60, len(TYPES))) < 0.3) * 0.5
+    true[:, rain] = [0.5] * 7 + [0.0] * 53
+    gathered = random.normal(0, 1, (60, 3 * overall.said)) + np.tile(8 * true[:, [rain]], 3 * overall.said)
+    fit_overall(overall, torch.from_numpy(gathered).float(), true)
+    assert torch.equal(overall.weight[rain], overall.rule()[rain])
+    assert not overall.bias[rain]
+
+
 def test_parts_that_do_not_fit_are_refused(tmp_path):
     base, out = save(tmp_path / "0.safetensors", 0), tmp_path / "joined.safetensors"
     guided = save(tmp_path / "1.safetensors", 1, replace(TINY, semantics=True))

@@ -46,7 +46,7 @@ RARELY = 0.02
 FALL, RISE = -2.5, 3.5
 """Largest fall of the logit of a type, and its largest rise where a mistake costs little; the others never rise."""
 FEWEST, LEAST_GAIN = 8, 0.15
-"""Pictures with a type from which its severity is put right, and by which share of its error it must improve."""
+"""Pictures with a type from which it is put right, and by which share its severity's error must improve."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
 STIFF = 100.0
 """How strongly the readout of whole pictures is held to the mean over the parts, up to a line through its logits."""
@@ -89,9 +89,13 @@ def calibrate(restorer: Restorer, pictures: Pictures, count: int = 400, seed: in
     types, severities = read_parts(perceiver, looks)
     found = tuple(fit(t, true[:, k], types[:, k], severities[:, k]) for k, t in enumerate(TYPES))
     fold(perceiver, found)
-    if perceiver.overall is not None:
-        fit_overall(perceiver.overall, torch.stack([gather(*read(perceiver, look)) for look in looks]), true)
-    return found
+    if perceiver.overall is None:
+        return found
+    gathered = torch.stack([gather(*read(perceiver, look)) for look in looks]).cpu()
+    fit_overall(perceiver.overall, gathered, true)
+    return tuple(
+        replace(c, found=share) for c, share in zip(found, shares_found(perceiver, gathered, true), strict=True)
+    )
 
 
 def look_at_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> tuple[Numbers, list[Look]]:
@@ -102,6 +106,14 @@ def look_at_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: in
             looks += look_closely(restorer.system.perceiver, [look_at(pixels, "auto", "auto")], restorer.device)
         true.append(severities)
     return np.stack(true), looks
+
+
+@torch.no_grad()
+def shares_found(perceiver: Perceiver, gathered: Tensor, true: Numbers) -> list[float]:
+    """Return which share of the pictures with each type is taken to have it."""
+    assert perceiver.overall is not None
+    present = perceiver.overall(gathered.to(perceiver.overall.weight)).cpu().numpy() >= 0
+    return [float(present[shown, k].mean()) if shown.any() else 0.0 for k, shown in enumerate((true > VISIBLE).T)]
 
 
 def read(perceiver: Perceiver, look: Look) -> tuple[Reading, Reading]:
@@ -179,12 +191,15 @@ def miss(logits: Numbers, wanted: Numbers) -> float:
 def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
     """Fit the readout of whole pictures to ``gathered`` (N, 3 said), and shift it as the types of the parts are.
 
+    A type that fewer than ``FEWEST`` pictures have stays the rule.
+
     Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it.
     Where a mistake costs much it stays the rule: of haze, low light and snow it found no more in pictures that are not
     of the training's kind, but saw haze in a noisy one and snow in another.
     """
-    rule, free = overall.rule().double(), torch.tensor([t in FALSE_ALARMS for t in TYPES])
     said, present = gathered.double(), torch.from_numpy(true > VISIBLE).double()
+    rule = overall.rule().double()
+    free = torch.tensor([t in FALSE_ALARMS for t in TYPES]) & (present.sum(dim=0) >= FEWEST)
     middle, spread = said.mean(dim=0), said.std(dim=0, correction=0) + EDGE
     ruled, normed = said @ rule.T, (said - middle) / spread
     slopes, offsets = (torch.full((len(TYPES),), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 0.0))

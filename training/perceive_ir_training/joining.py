@@ -22,15 +22,19 @@ def take_perceiver(system: System, paths: Sequence[str | Path]) -> System:
             "cannot change a perceiver whose features guide the restorers; train these with model.semantics = false"
         )
     others = [load_system(path)[0] for path in paths]
-    tower, own = others[0].config.tower_config(), system.config.tower_config()
+    whole = all(other.perceiver.overall is not None for other in others)
+    tower = replace(others[0].config.tower_config(), overall=whole)  # where one has none, `calibrate` fits it anew
+    own = system.config.tower_config()
     for path, other in zip(paths, others, strict=True):
-        there = other.config.tower_config()
+        there = replace(other.config.tower_config(), overall=whole)
         if there != tower:
             raise ValueError(f"{path} has a perceiver of other sizes than {paths[0]} ({there}, not {tower}); {REMEDY}")
     joined = System(replace(system.config, tower=asdict(tower)))
     if shapes(joined.restorer) != shapes(system.restorer):
         raise ValueError(f"{paths[0]} has a perceiver that the restorers do not fit ({tower}, not {own}); {REMEDY}")
     kept = {name: t for name, t in system.state_dict().items() if not name.startswith("perceiver.")}
+    for other in others:
+        other.perceiver.overall = other.perceiver.overall if whole else None
     taken = {f"perceiver.{name}": t for name, t in mean([other.perceiver for other in others]).items()}
     joined.load_state_dict({**kept, **taken})
     return joined

@@ -122,7 +122,7 @@ def clear(batch: Batch, journal: Journal) -> None:
 
 
 def prune(batch: Batch, found: Sequence[Entry]) -> None:
-    """Delete the folders that were made for results and have got none."""
+    """Delete the folders that are there for results and hold none."""
     made = {folder for entry in found for folder in entry.target.parents if folder.is_relative_to(batch.output)}
     for folder in sorted(made - {batch.output}, reverse=True):
         with suppress(OSError):  # it holds something, or was never made

@@ -258,7 +258,8 @@ class Overall(nn.Linear):
 def gather(crops: Reading, overviews: Reading) -> Tensor:
     """Put together what is said of N crops and M thumbnails: means over both, and spread over the crops (3 said,)."""
     near, far = (
-        torch.cat([r.type_logits, r.severities.logit(eps=LEAST), r.tier_logits], dim=-1) for r in (crops, overviews)
+        torch.cat([r.type_logits, r.severities.float().logit(eps=LEAST), r.tier_logits], dim=-1)
+        for r in (crops, overviews)
     )
     return torch.cat([near.mean(dim=0), near.std(dim=0, correction=0), far.mean(dim=0)])
 
