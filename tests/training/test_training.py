@@ -3,7 +3,7 @@
 import json
 import math
 import re
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -150,6 +150,21 @@ def test_a_perceiver_that_gains_the_grid_reads_at_first_what_it_read(pictures_fo
     assert load_system(path / "weights.safetensors")[0].perceiver.cfe.enter.weight[:, -6:].any()
     with pytest.raises(WeightsError, match="make them the same"):
         load_start(path / "weights.safetensors", unguided)
+
+
+def test_a_restorer_that_gains_blocks_restores_at_first_as_before(pictures_folder, tmp_path):
+    run("restorer", pictures_folder, tmp_path)
+    path, sizes = tmp_path / "weights.safetensors", asdict(TINY.model.backbone_config())
+    first, *others = sizes["decoder_blocks"]
+    deeper = replace(TINY, model=replace(TINY.model, sizes={**sizes, "decoder_blocks": (first + 2, *others)}))
+    before, after = load_system(path)[0], load_start(path, deeper).eval()
+    x, told = torch.rand(2, 3, 48, 64), torch.rand(2, 8)
+    assert (before(x, before.signals(x, told)) - x).abs().max() > 1e-4
+    torch.testing.assert_close(after(x, after.signals(x, told)), before(x, before.signals(x, told)))
+    assert len(list(after.restorer.parameters())) == len(list(before.restorer.parameters())) + 8
+    save_system(tmp_path / "deeper.safetensors", after, Card("tiny", "0"), half=False)
+    with pytest.raises(WeightsError, match="make them the same"):
+        load_start(tmp_path / "deeper.safetensors", TINY)
 
 
 def test_a_run_may_start_from_weights_of_its_own_kind_only(pictures_folder, tmp_path):

@@ -12,7 +12,8 @@ from torch import Tensor
 from perceive_ir._encoders import equip
 from perceive_ir._errors import WeightsError
 from perceive_ir._weights import load_system
-from perceive_ir.networks import EncoderConfig, System
+from perceive_ir.networks import CompactConfig, EncoderConfig, System
+from perceive_ir.networks.system import BackboneConfig
 from perceive_ir_training import papers
 from perceive_ir_training.config import STAGES, MixConfig, TrainConfig
 from perceive_ir_training.crossfit import HalfConfig, Halves, cached_halves, load_halves
@@ -37,7 +38,8 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
 def load_start(path: str | Path, config: TrainConfig) -> System:
     """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid.
 
-    A readout of whole pictures comes along where the configuration has one, and begins anew where the file has none.
+    A compact backbone may have fewer residual blocks than wanted: those that it lacks begin as the identity. A readout
+    of whole pictures comes along where the configuration has one, and begins anew where the file has none.
     """
     found, _ = load_system(path)
     tower = config.model.tower_config()
@@ -46,7 +48,7 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
         there = replace(there, grid=True)
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
-        (found.config.backbone_config(), config.model.backbone_config()),
+        (grown(found.config.backbone_config(), config.model.backbone_config()), config.model.backbone_config()),
         (there, tower),
         (found.config.groups, config.model.groups),
     )
@@ -58,6 +60,19 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     taken = {name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items() if name in fresh}
     system.load_state_dict({**fresh, **taken})
     return equip(system, training=True)
+
+
+def grown(held: BackboneConfig, wanted: BackboneConfig) -> BackboneConfig:
+    """Return the sizes that are there with the residual blocks that are to be added, where that changes no result.
+
+    At the latent nothing can be added: its last block is guided.
+    """
+    if not (isinstance(held, CompactConfig) and isinstance(wanted, CompactConfig) and held.widths == wanted.widths):
+        return held
+    latent = held.encoder_blocks[-1]
+    more = replace(held, encoder_blocks=(*wanted.encoder_blocks[:-1], latent), decoder_blocks=wanted.decoder_blocks)
+    before, after = (c.encoder_blocks + c.decoder_blocks for c in (held, more))
+    return more if all(there <= asked for there, asked in zip(before, after, strict=True)) else held
 
 
 def unsigned(encoder: EncoderConfig) -> EncoderConfig:
