@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, files
+from perceive_ir import FolderError, ImageFileError, Recipe, Restorer, _perception, files
 from perceive_ir._weights import Card
 from perceive_ir.batch import (
     HIDDEN,
@@ -232,15 +232,15 @@ def test_a_mapped_picture_that_changes_while_it_is_restored_is_not_written(
 
     monkeypatch.setattr(_tiff_read, "LAZY_BYTES", 1)
     tifffile.imwrite(batch.source / "1.tif", np.random.default_rng(0).integers(0, 200, (24, 32), np.uint8))
-    whole = _stages.restore
+    whole = _stages.look
 
-    def changed(restorer: Restorer, group: Any, *rest: Any) -> Any:
-        if any(loaded.entry.name == "1.tif" for loaded in group):  # others may be restored before it is read
+    def changed(restorer: Restorer, group: Any) -> Any:
+        if any(loaded.entry.name == "1.tif" for loaded in group):  # alone or with others, but read by now
             os.utime(batch.source / "1.tif", ns=(0, 1))
-        return whole(restorer, group, *rest)
+        return whole(restorer, group)
 
     with monkeypatch.context() as patch:
-        patch.setattr(_stages, "restore", changed)
+        patch.setattr(_stages, "look", changed)
         events = {event.name: event for event in run(batch, tiny_model)}
     assert events["1.tif"].words == "changed while it was read; run again"
     assert "1.tif" not in contents(batch.output)
@@ -250,10 +250,10 @@ def test_a_mapped_picture_that_changes_while_it_is_restored_is_not_written(
 def test_a_bug_in_one_picture_is_told_and_harms_no_other(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
     whole = tiny_model.perceive_all
 
-    def broken(subjects: Any) -> Any:
+    def broken(subjects: Any, **how: Any) -> Any:
         if any(int(subject.array[0, 0, 0]) == 77 for subject in subjects):
             raise RuntimeError("a bug")
-        return whole(subjects)
+        return whole(subjects, **how)
 
     marked = np.full((24, 32, 3), 77, np.uint8)
     marked[5:] = 9
@@ -262,6 +262,17 @@ def test_a_bug_in_one_picture_is_told_and_harms_no_other(batch: Batch, tiny_mode
     events = list(run(batch, tiny_model))
     assert states(events) == dict.fromkeys(ALL, "done") | {"2.png": "failed"}
     assert [event.words for event in events if event.state == "failed"] == ["RuntimeError: a bug"]
+
+
+def test_results_are_judged_by_every_other_crop(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:
+    alone = batch.source / "alone"
+    alone.mkdir()
+    save(alone / "1.tif", 3, 200, 250, 3)
+    looks: list[int] = []
+    seen = _perception.cuts
+    monkeypatch.setattr(_perception, "cuts", lambda *args: looks.append(len(found := seen(*args))) or found)
+    go(replace(batch, source=alone), tiny_model)
+    assert looks == [4, 2]
 
 
 def test_only_low_leaves_the_others_out(batch: Batch, tiny_model: Restorer) -> None:
@@ -280,11 +291,11 @@ def test_no_folder_is_left_for_pictures_that_are_left_out(batch: Batch, tiny_mod
     (batch.output / "bad" / "own").mkdir(parents=True)
     whole = tiny_model.perceive_all
 
-    def perceive_all(subjects: Any) -> Any:
+    def perceive_all(subjects: Any, **how: Any) -> Any:
         low = [float(one.layout.height == 40) for one in subjects]
         return [
             replace(seen, tiers={"low": share, "medium": 1 - share, "high": 0.0})
-            for seen, share in zip(whole(subjects), low, strict=True)
+            for seen, share in zip(whole(subjects, **how), low, strict=True)
         ]
 
     monkeypatch.setattr(tiny_model, "perceive_all", perceive_all)

@@ -122,6 +122,18 @@ def test_a_stack_is_judged_in_many_planes_and_a_picture_in_many_places():
     assert [sum(p.index[0] == z for p, _, _ in few) for z in range(3)] == [4, 4, 4]
 
 
+def test_a_brief_look_takes_every_other_crop_like_fields_of_a_chessboard():
+    flat = parse_layout((256, 500))
+    corners = [(rows.start, columns.start) for _, rows, columns in places(flat, brief=True)]
+    assert corners == [(0, 0), (0, 248), (128, 124), (128, 372)]
+    assert len(places(flat)) == 8
+    assert len(places(parse_layout((50, 50)), brief=True)) == 1
+    stack = places(parse_layout((100, 5, 256, 256)), brief=True)
+    assert [plane.index for plane, _, _ in stack] == [
+        plane.index for plane, _, _ in places(parse_layout((100, 5, 256, 256)))
+    ][::2]
+
+
 def test_a_crop_is_read_at_native_resolution_whatever_its_place():
     array = picture(300, 200, 3)
     layout = parse_layout(array.shape)

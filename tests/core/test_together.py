@@ -41,6 +41,14 @@ def test_pictures_restored_together_are_those_restored_alone(model, pictures, fi
         np.testing.assert_array_equal(together[number].image, alone.image)
 
 
+def test_a_brief_look_at_several_is_that_at_each_alone(model, pictures):
+    subjects = [look_at(picture) for picture in [*pictures, np.tile(pictures[0], (5, 5, 1))]]
+    together = model.perceive_all(subjects, brief=True)
+    assert together == [model.perceive_all([one], brief=True)[0] for one in subjects]
+    assert together[0] == model.perceive_all(subjects[:1])[0]  # one crop is the least
+    assert together[-1] != model.perceive_all(subjects[-1:])[0]
+
+
 def test_together_really_means_in_one_batch(model, pictures, monkeypatch):
     batches = []
     whole = model.residuals

@@ -227,12 +227,12 @@ def steps(restorer: Restorer, loaded: Loaded, seen: Perception, recipe: Recipe) 
 
 
 def look_again(restorer: Restorer, done: Sequence[tuple[Loaded, Result]]) -> list[Perception | None]:
-    """Judge how good results are, in the range of their pictures; one that came back unchanged is known already."""
+    """Judge briefly how good results are, in the range of their pictures; what came back unchanged is known already."""
     from perceive_ir._perception import Subject
 
     def together(some: list[tuple[Loaded, Result]]) -> list[Perception]:
         results = [Subject(r.image, one.subject.layout, r.perception.value_range) for one, r in some]
-        return restorer.perceive_all(results)
+        return restorer.perceive_all(results, brief=True)
 
     changed = [one for one in done if one[1].tile != (0, 0)]
     again = iter(attempt(together, lambda one: together([one])[0], changed))
