@@ -26,8 +26,8 @@ from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, gather
 CROP = 128
 """Side of a crop, in pixels."""
 MOST_CROPS = 16
-MOST_TOGETHER = 64
-"""Crops of several pictures that the tower sees at once."""
+MOST_TOGETHER = {"cpu": 10}
+"""Crops of several pictures that the tower sees at once: on a processor as many as stay in its cache, else 64."""
 THUMBNAIL = 112
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
@@ -265,8 +265,9 @@ def pooled(perceiver: Perceiver, images: Sequence[Tensor]) -> Iterator[Features]
         groups.setdefault(image.shape, []).append(number)
     found: dict[int, Features] = {}
     for numbers in groups.values():
-        for start in range(0, len(numbers), MOST_TOGETHER):
-            some = numbers[start : start + MOST_TOGETHER]
+        most = MOST_TOGETHER.get(images[numbers[0]].device.type, 64)
+        for start in range(0, len(numbers), most):
+            some = numbers[start : start + most]
             with torch.inference_mode():
                 levels = perceiver.semantics(in_company(torch.stack([images[n] for n in some])))
             found |= {n: tuple(level[row : row + 1] for level in levels) for row, n in enumerate(some)}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import Future, wait
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -721,6 +722,20 @@ def test_pictures_are_read_ahead_only_as_far_as_their_pixels_fit(
     monkeypatch.setattr(_here.Here, "restored", lambda self, some: ahead.append(len(self.reading)) or whole(self, some))
     assert set(go(few, tiny_model).values()) == {"done"}
     assert max(ahead) in (2, 3)
+
+
+def test_pictures_go_through_the_network_in_groups_that_fill_no_second_batch(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    for number in range(20, 27):
+        save(batch.source / f"{number}.tif", number)
+    groups: list[int] = []
+    whole = _here.Here.restored
+    monkeypatch.setattr(Restorer, "pixels_at_once", int(3.5 * 24 * 32))
+    monkeypatch.setattr(_here.Here, "restored", lambda self, some: groups.append(len(some)) or whole(self, some))
+    monkeypatch.setattr(Future, "done", lambda job: bool(wait([job])))  # as if reading took no time
+    go(batch, tiny_model)
+    assert groups == [3, 3, 3, 2]
 
 
 def test_tiles_do_not_follow_the_memory_of_the_day(batch: Batch, tiny_model: Restorer, monkeypatch: Any) -> None:

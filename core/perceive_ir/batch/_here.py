@@ -103,12 +103,16 @@ class Here:
     def taken(self) -> Iterator[tuple[Entry, Loaded | Large | Settled | Failed | Exception]]:
         """Take the next picture, and what else is read by now, up to one batch of the network."""
         pixels = 0
-        while self.reading and (not pixels or (self.reading[0][1].done() and pixels < self.restorer.pixels_at_once)):
-            entry, job = self.reading.popleft()
-            self.read_ahead()
+        while self.reading and (not pixels or self.reading[0][1].done()):
+            entry, job = self.reading[0]
             found = outcome(job)
+            more = found.pixels if isinstance(found, Loaded) else 0
+            if pixels and pixels + more > self.restorer.pixels_at_once:
+                return
+            self.reading.popleft()
+            self.read_ahead()
+            pixels += more
             if isinstance(found, Loaded):
-                pixels += found.pixels
                 self.unpacked = found.picture.data.nbytes / max(1, entry.size)
             yield entry, found
 
