@@ -289,7 +289,10 @@ def test_no_folder_is_left_for_pictures_that_are_left_out(batch: Batch, tiny_mod
         (batch.source / name).mkdir(parents=True)
     save(batch.source / "good" / "deep" / "1.tif", 3)
     save(batch.source / "bad" / "1.tif", 4, 40, 40, 3)
-    (batch.output / "bad" / "own").mkdir(parents=True)
+    (batch.source / "empty").mkdir()
+    save(batch.source / "empty" / "1.tif", 5)
+    for own in ("bad/own", "empty"):
+        (batch.output / own).mkdir(parents=True)
     whole = tiny_model.perceive_all
 
     def perceive_all(subjects: Any, **how: Any) -> Any:
@@ -302,7 +305,7 @@ def test_no_folder_is_left_for_pictures_that_are_left_out(batch: Batch, tiny_mod
     monkeypatch.setattr(tiny_model, "perceive_all", perceive_all)
     found = states(list(run(replace(batch, only_low=True), tiny_model)))
     assert (found["good/deep/1.tif"], found["bad/1.tif"]) == ("skipped", "done")
-    assert sorted(p.name for p in batch.output.iterdir() if p.is_dir() and p.name != HIDDEN) == ["bad"]
+    assert sorted(p.name for p in batch.output.iterdir() if p.is_dir() and p.name != HIDDEN) == ["bad", "empty"]
     assert (batch.output / "bad" / "own").is_dir()
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from perceive_ir._errors import FolderError
@@ -102,13 +103,14 @@ def run(
     with Journal(batch.output) as journal:
         sweep(batch.output)
         current = Run(batch, crew, journal)
+        missing = missing_folders(batch, current.entries)
         with closing(current.events()) as events:
             for event in events:
                 paused = time.perf_counter()
                 yield event
                 current.start += time.perf_counter() - paused
         clear(batch, journal)
-        prune(batch, current.entries)
+        prune(missing)
 
 
 def clear(batch: Batch, journal: Journal) -> None:
@@ -121,10 +123,15 @@ def clear(batch: Batch, journal: Journal) -> None:
             forget(target)
 
 
-def prune(batch: Batch, found: Sequence[Entry]) -> None:
-    """Delete the folders that are there for results and hold none."""
-    made = {folder for entry in found for folder in entry.target.parents if folder.is_relative_to(batch.output)}
-    for folder in sorted(made - {batch.output}, reverse=True):
+def missing_folders(batch: Batch, found: Sequence[Entry]) -> set[Path]:
+    """Return the folders that have to be made for results."""
+    folders = {folder for entry in found for folder in entry.target.parents if folder.is_relative_to(batch.output)}
+    return {folder for folder in folders - {batch.output} if not folder.exists()}
+
+
+def prune(made: Iterable[Path]) -> None:
+    """Delete the folders that were made for results and hold none."""
+    for folder in sorted(made, reverse=True):
         with suppress(OSError):  # it holds something, or was never made
             folder.rmdir()
 
