@@ -34,6 +34,9 @@ PRESENT = 0.5
 """Probability from which a type counts as present; doubt means restraint."""
 SLIGHT = 0.2
 """Severity below which damage is called slight."""
+STRONG = 0.55
+"""Severity from which damage is called strong."""
+DEGREES = ("slight", "moderate", "strong")
 EVIDENT = 0.1
 """Severity from which damage that is present contradicts a high quality; of light and contrast none does."""
 
@@ -288,7 +291,7 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
 
 def degree(severity: float) -> str:
     """Name a severity."""
-    return "slight" if severity < SLIGHT else "moderate" if severity < 0.55 else "strong"
+    return DEGREES[(severity >= SLIGHT) + (severity >= STRONG)]
 
 
 def named(names: Sequence[str], values: Tensor) -> dict[str, float]:

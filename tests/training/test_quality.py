@@ -258,18 +258,19 @@ def test_single_types_are_judged_as_worked_out_by_hand():
     found = judge_singles(rows)
     noise = {
         "samples": 3,
-        "accuracy": 0.6667,
+        "first": 0.6667,
         "likeliest": 0.3333,
         "found": 0.6667,
         "exact": 0.3333,
         "error": 0.0667,
         "rank": 1.0,
     }
-    haze = {"samples": 1, "accuracy": 1.0, "likeliest": 1.0, "found": 0.0, "exact": 0.0, "error": 0.4, "rank": None}
+    haze = {"samples": 1, "first": 1.0, "likeliest": 1.0, "found": 0.0, "exact": 0.0, "error": 0.4, "rank": None}
     assert found["types"] == {"noise": noise, "haze": haze}
-    assert found["accuracy"] == pytest.approx((0.6667 + 1) / 2, abs=1e-4)
+    assert found["first"] == pytest.approx((0.6667 + 1) / 2, abs=1e-4)
     assert (found["rank"], found["samples"]) == (1.0, 4)
-    assert found["accuracy_by_kind"] == {"photos": 0.75}
+    assert found["first_by_kind"] == {"photos": 0.75}
+    assert found["first_by_degree"] == {"moderate": 1.0, "strong": 0.5}
 
 
 def test_f1_of_mixtures_as_worked_out_by_hand():

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from perceive_ir import TYPES, Perception, Restorer
-from perceive_ir._perception import PRESENT
+from perceive_ir._perception import DEGREES, PRESENT, degree
 from perceive_ir.degradations import Mixture
 from perceive_ir_training.classical import Pixels
 from perceive_ir_training.data import SUFFIXES, Picture, Pictures, load_pictures, read_picture
@@ -30,6 +30,8 @@ MIXTURES_EACH = 8
 MIXED_FROM, MIXED_TO = 0.2, 0.75
 LOW, MEDIUM = (0.35, 0.9), (0.06, 0.2)
 """Severities of the tiers in triplets made by formula; clearly on their side of the limits of training."""
+MARKS = ("first", "likeliest", "found", "exact", "error", "rank")
+"""What is said of each type that is there alone."""
 SALT = "perceive-ir evaluation"
 
 
@@ -56,6 +58,11 @@ class Seen:
     def first(self) -> str:
         """The type that is named first: the one of which most is to be expected."""
         return max(self.types, key=lambda t: self.types[t] * self.severities[t])
+
+    @property
+    def degree(self) -> str:
+        """How strong the strongest damage is, in a word."""
+        return degree(max(self.true.values()))
 
     @property
     def likeliest(self) -> str:
@@ -168,12 +175,12 @@ def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
     by_type = {t: [s for s in seen if t in s.true] for t in TYPES}
     types = {t: judge_type(t, rows) for t, rows in by_type.items() if rows}
     kinds = {"photos": [s for s in seen if not s.microscopy], "microscopy": [s for s in seen if s.microscopy]}
+    degrees = {name: [s for s in seen if s.degree == name] for name in DEGREES}
     return {
         "samples": len(seen),
-        **{
-            name: mean_of(types.values(), name) for name in ("accuracy", "likeliest", "found", "exact", "error", "rank")
-        },
-        "accuracy_by_kind": {kind: share(s.first in s.true for s in rows) for kind, rows in kinds.items() if rows},
+        **{name: mean_of(types.values(), name) for name in MARKS},
+        "first_by_kind": {kind: share(s.first in s.true for s in rows) for kind, rows in kinds.items() if rows},
+        "first_by_degree": {name: share(s.first in s.true for s in rows) for name, rows in degrees.items() if rows},
         "types": types,
     }
 
@@ -181,13 +188,13 @@ def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
 def judge_type(type: str, seen: Sequence[Seen]) -> dict[str, Any]:
     """Judge pictures that have this type of damage alone.
 
-    Accuracy: it is named first; likeliest: it has the highest probability; found: it counts as present; exact: and no
+    First: it is named first; likeliest: it has the highest probability; found: it counts as present; exact: and no
     other does; error: mean absolute error of its severity; rank: Spearman's correlation of its severity.
     """
     true, read = [s.true[type] for s in seen], [s.severities[type] for s in seen]
     return {
         "samples": len(seen),
-        "accuracy": share(s.first == type for s in seen),
+        "first": share(s.first == type for s in seen),
         "likeliest": share(s.likeliest == type for s in seen),
         "found": share(type in s.present for s in seen),
         "exact": share(s.present == {type} for s in seen),

@@ -13,6 +13,7 @@ from typing import Any
 
 from perceive_ir._weights import write_atomically
 from perceive_ir_training.gate import NEEDED
+from perceive_ir_training.perceiving import MARKS
 
 PERCEPTION = "perception"
 """Name by which perception is chosen beside the sets."""
@@ -54,7 +55,9 @@ def summary(values: Values) -> dict[str, Any]:
 def headlines(seen: Values) -> Iterator[tuple[str, Any]]:
     """Name the numbers of perception that stand for all."""
     single, clean, absent = seen["single"], seen["clean"], seen["told_absent"]
-    yield "single types named first", single["accuracy"]
+    yield "single types named first", single["first"]
+    for degree, found in single["first_by_degree"].items():
+        yield f"single types named first, {degree}", found
     yield "single types of highest probability", single["likeliest"]
     yield "single types and nothing else seen", single["exact"]
     yield "F1 on mixtures of two", seen["mixtures"]["f1"]
@@ -161,7 +164,7 @@ def perception_tables(seen: Values) -> Iterator[Table]:
 def seen_row(kind: str, seen: Values) -> list[str]:
     """How one type is perceived."""
     single = seen["single"]["types"][kind]
-    ways = [single[name] for name in ("accuracy", "likeliest", "found", "exact", "error", "rank")]
+    ways = [single[name] for name in MARKS]
     return [kind, str(single["samples"]), *map(number, ways), number(seen["mixtures"]["types"].get(kind))]
 
 
