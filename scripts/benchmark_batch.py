@@ -87,7 +87,7 @@ def in_memory(model: pir.Restorer, pixels: list[NDArray[np.uint8]], at_once: int
         subjects = [look_at(image) for image in pixels[first : first + at_once]]
         results = list(model.restore_all(subjects, model.perceive_all(subjects), RECIPE))
         if again:
-            model.perceive_all([look_at(result.image) for _, result in results])
+            model.perceive_all([look_at(result.image) for _, result in results], brief=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ thumbnail, which shows haze and darkness.
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -21,13 +22,13 @@ from torch import Tensor
 from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, gather
+from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, gather, light_of
 
 CROP = 128
 """Side of a crop, in pixels."""
 MOST_CROPS = 16
-MOST_TOGETHER = {"cpu": 10}
-"""Crops of several pictures that the tower sees at once: on a processor as many as stay in its cache, else 64."""
+MOST_TOGETHER, CACHED = 64, 10
+"""Crops of several pictures that the tower sees at once, and on a processor, in whose cache they should stay."""
 THUMBNAIL = 112
 """Longest side of the thumbnail, in pixels."""
 PRESENT = 0.5
@@ -110,6 +111,18 @@ class Perception:
 
 
 @dataclass(frozen=True)
+class Look:
+    """What the crops of a picture and its thumbnails show."""
+
+    near: Features
+    """Of the crops."""
+    far: Features
+    """Of the thumbnails."""
+    lights: Tensor
+    """How light and dark lie in each thumbnail (M, LIGHT)."""
+
+
+@dataclass(frozen=True)
 class Subject:
     """A picture or stack to look at."""
 
@@ -123,7 +136,7 @@ def perceive(
 ) -> list[Perception]:
     """Judge pictures, or stacks as one each; briefly by every other crop."""
     looks = look_closely(system.perceiver, subjects, device, brief)
-    judged = [judge(system.perceiver, one, *features) for one, features in zip(subjects, looks, strict=True)]
+    judged = [judge(system.perceiver, one, look) for one, look in zip(subjects, looks, strict=True)]
     if system.taps is None:
         return judged
     return [replace(p, semantics=overview(system.taps, s, device)) for p, s in zip(judged, subjects, strict=True)]
@@ -131,13 +144,14 @@ def perceive(
 
 def look_closely(
     perceiver: Perceiver, subjects: Sequence[Subject], device: torch.device, brief: bool = False
-) -> list[tuple[Features, Features]]:
-    """Return the features of each picture's crops and of its thumbnails; what is of one size is looked at together."""
+) -> list[Look]:
+    """Return what each picture's crops and thumbnails show; what is of one size is looked at together."""
     crops = [cuts(one, device, brief) for one in subjects]
     small = [[thumbnail(one, n, device) for n in spread(one.layout.plane_count, 4)] for one in subjects]
     features = pooled(perceiver, [image for images in (*crops, *small) for image in images])
-    parts = [joined(features, len(images)) for images in (*crops, *small)]
-    return list(zip(parts[: len(subjects)], parts[len(subjects) :], strict=True))
+    near, far = ([joined(features, len(images)) for images in group] for group in (crops, small))
+    lights = [torch.stack([light_of(image) for image in images]) for images in small]
+    return [Look(*parts) for parts in zip(near, far, lights, strict=True)]
 
 
 def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Array, ...]:
@@ -146,22 +160,22 @@ def overview(taps: ClsTaps, subject: Subject, device: torch.device) -> tuple[Arr
     return tuple(torch.cat(level).mean(dim=0).cpu().numpy() for level in zip(*found, strict=True))
 
 
-def judge(perceiver: Perceiver, subject: Subject, near: Features, far: Features) -> Perception:
-    """Read what is wrong with one picture off the features of its crops and of its thumbnails."""
+def judge(perceiver: Perceiver, subject: Subject, look: Look) -> Perception:
+    """Read what is wrong with one picture off what its crops and its thumbnails show."""
     with torch.inference_mode():
-        readings, overviews = perceiver.read(near), perceiver.read(far)
-        if perceiver.overall is None:
-            logits = combine(readings.type_logits, overviews.type_logits)
-        else:
-            logits = perceiver.overall(gather(readings, overviews))
-    severities = combine(readings.severities, overviews.severities)
+        readings, overviews = perceiver.read(look.near), perceiver.read(look.far)
+        logits = combine(readings.type_logits, overviews.type_logits)
+        severities = combine(readings.severities, overviews.severities)
+        if perceiver.overall is not None:
+            logits = perceiver.overall(gather(readings, overviews, look.lights))
+            severities = perceiver.overall.amounts(severities, look.lights.mean(dim=0))
     tiers = (tiers_in(readings) + tiers_in(overviews)) / 2
     return Perception(
         named(TIERS, tiers),
         named(TYPES, logits.sigmoid()),
         named(TYPES, severities),
         subject.value_range,
-        tuple(f.mean(dim=0).float().cpu().numpy() for f in near),
+        tuple(f.mean(dim=0).float().cpu().numpy() for f in look.near),
     )
 
 
@@ -184,17 +198,26 @@ def cuts(subject: Subject, device: torch.device, brief: bool = False) -> list[Te
 
 
 def places(layout: Layout, brief: bool = False) -> list[tuple[Plane, slice, slice]]:
-    """Choose at most 16 crops, spread evenly over the picture, or over the planes of a stack; briefly every other one,
-    as the fields of one colour lie on a chessboard."""
+    """Choose at most 16 crops, spread evenly over the picture, or over the planes of a stack.
+
+    Briefly every other one of them, as the fields of one colour lie on a chessboard; but no plane is left out where
+    there are few and each has a single crop: they may be channels.
+    """
     planes = spread(layout.plane_count, MOST_CROPS)
     share = MOST_CROPS // len(planes)
     rows, columns = grid(layout.height, layout.width, share)
     ys, xs = starts(layout.height, rows), starts(layout.width, columns)
+    few = rows * columns == 1 and len(planes) <= MOST_CROPS // 2
     return [
-        (layout.plane(n), slice(y, y + CROP), slice(x, x + CROP))
-        for k, n in enumerate(planes) for i, y in enumerate(ys) for j, x in enumerate(xs)
-        if not brief or (k + i + j) % 2 == 0
+        (plane, slice(y, y + CROP), slice(x, x + CROP))
+        for plane in map(layout.plane, planes) for i, y in enumerate(ys) for j, x in enumerate(xs)
+        if not brief or few or (number_of(plane) + i + j) % 2 == 0
     ]  # fmt: skip
+
+
+def number_of(plane: Plane) -> int:
+    """Return a number that is odd for every other plane along each axis of a stack."""
+    return sum(n for n in plane.index if isinstance(n, int))
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -268,7 +291,7 @@ def pooled(perceiver: Perceiver, images: Sequence[Tensor]) -> Iterator[Features]
         groups.setdefault(image.shape, []).append(number)
     found: dict[int, Features] = {}
     for numbers in groups.values():
-        most = MOST_TOGETHER.get(images[numbers[0]].device.type, 64)
+        most = CACHED if images[numbers[0]].device.type == "cpu" else MOST_TOGETHER
         for start in range(0, len(numbers), most):
             some = numbers[start : start + most]
             with torch.inference_mode():
@@ -291,7 +314,7 @@ def combine(crops: Tensor, overviews: Tensor) -> Tensor:
 
 def degree(severity: float) -> str:
     """Name a severity."""
-    return DEGREES[(severity >= SLIGHT) + (severity >= STRONG)]
+    return DEGREES[bisect_right((SLIGHT, STRONG), severity)]
 
 
 def named(names: Sequence[str], values: Tensor) -> dict[str, float]:

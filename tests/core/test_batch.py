@@ -309,6 +309,25 @@ def test_no_folder_is_left_for_pictures_that_are_left_out(batch: Batch, tiny_mod
     assert (batch.output / "bad" / "own").is_dir()
 
 
+def test_a_run_that_goes_on_leaves_no_empty_folder_of_the_one_before(
+    batch: Batch, tiny_model: Restorer, monkeypatch: Any
+) -> None:
+    for number in range(5):
+        (batch.source / f"d{number}").mkdir()
+        save(batch.source / f"d{number}" / "1.tif", number)
+    whole = tiny_model.perceive_all
+    good = {"low": 0.0, "medium": 1.0, "high": 0.0}
+    monkeypatch.setattr(
+        tiny_model, "perceive_all", lambda some, **how: [replace(seen, tiers=good) for seen in whole(some, **how)]
+    )
+    monkeypatch.setattr(Restorer, "pixels_at_once", 1)
+    events = run(replace(batch, only_low=True), tiny_model)
+    assert next(event for event in events if event.state == "skipped")
+    events.close()
+    assert set(states(list(run(replace(batch, only_low=True), tiny_model))).values()) == {"skipped"}
+    assert [path.name for path in batch.output.iterdir()] == [HIDDEN]
+
+
 def test_a_preview_says_what_would_be_done_and_writes_nothing(batch: Batch, tiny_model: Restorer) -> None:
     def foreseen() -> dict[str, str]:
         return {entry.name: state for entry, state in preview(batch, tiny_model)}

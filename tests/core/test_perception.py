@@ -32,7 +32,7 @@ from perceive_ir._quality_map import calm, margin, reflected
 from perceive_ir._vocabulary import TONAL_TYPES
 from perceive_ir._weights import Card
 from perceive_ir.images import parse_layout, read_tile
-from perceive_ir.networks import Perceiver, TowerConfig
+from perceive_ir.networks import LIGHT, Perceiver, TowerConfig, light_of
 
 CPU = torch.device("cpu")
 sides = st.one_of(st.integers(1, 300), st.integers(1, 100_000))
@@ -128,10 +128,18 @@ def test_a_brief_look_takes_every_other_crop_like_fields_of_a_chessboard():
     assert corners == [(0, 0), (0, 248), (128, 124), (128, 372)]
     assert len(places(flat)) == 8
     assert len(places(parse_layout((50, 50)), brief=True)) == 1
-    stack = places(parse_layout((100, 5, 256, 256)), brief=True)
-    assert [plane.index for plane, _, _ in stack] == [
-        plane.index for plane, _, _ in places(parse_layout((100, 5, 256, 256)))
-    ][::2]
+    assert len(places(parse_layout((100, 5, 256, 256)), brief=True)) == 8
+
+
+@pytest.mark.parametrize(("shape", "axes", "channels"), [
+    ((8, 2, 300, 300), "ZCYX", {0, 1}), ((2, 8, 300, 300), "CZYX", {0, 1}), ((40, 2, 50, 50), "TCYX", {0, 1}),
+    ((2, 50, 50), "CYX", {0, 1}), ((3, 200, 200), "CYX", {0, 1, 2}), ((3, 50, 50), "CYX", {0, 1, 2}),
+])  # fmt: skip
+def test_a_brief_look_sees_every_channel(shape, axes, channels):
+    layout = parse_layout(shape, axes)
+    chosen = places(layout, brief=True)
+    assert {plane.index[axes.index("C")] for plane, _, _ in chosen} == channels
+    assert len(chosen) <= max(len(channels), math.ceil(len(places(layout)) / 2 + 1))
 
 
 def test_a_crop_is_read_at_native_resolution_whatever_its_place():
@@ -140,6 +148,23 @@ def test_a_crop_is_read_at_native_resolution_whatever_its_place():
     plane = layout.plane(0)
     crop = cut(Subject(array, layout, (0.0, 1.0)), (plane, slice(172, 300), slice(72, 200)), CPU)
     np.testing.assert_array_equal(crop.permute(1, 2, 0).numpy(), array[172:, 72:])
+
+
+def test_the_light_of_a_thumbnail_as_worked_out_by_hand():
+    flat = torch.full((3, 64, 112), 0.4)
+    flat[2] = 0.1
+    found = light_of(flat)
+    assert found.shape == (LIGHT,)
+    assert found.tolist() == pytest.approx([math.log(0.12)] * 5 + [math.log(0.32)] * 3 + [0.3 / 0.42, 0], abs=1e-5)
+    spots = torch.full((3, 64, 112), 0.5)
+    spots[1, ::7, ::7] = 0.0  # one dark colour in every neighbourhood is enough
+    assert light_of(spots)[:5].tolist() == pytest.approx([math.log(0.02)] * 5, abs=1e-5)
+    veiled = light_of(0.5 * spots + 0.4)
+    assert veiled[:5].tolist() == pytest.approx([math.log(0.42)] * 5, abs=1e-5)
+    assert light_of(torch.linspace(-0.25, 1.25, 3 * 64 * 112).reshape(3, 64, 112)).isfinite().all()
+    half = torch.zeros(3, 64, 112)
+    half[:, :, 56:] = 1
+    assert [round(v, 2) for v in light_of(half)[[0, 4, 5, 7, 9]].exp().tolist()] == [0.02, 1.02, 0.02, 1.02, 1.65]
 
 
 def test_small_pictures_are_continued_by_reflection_to_sides_that_the_tower_takes():

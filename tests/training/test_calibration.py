@@ -9,14 +9,15 @@ import torch
 
 from perceive_ir import TYPES, Restorer
 from perceive_ir._engine import look_at
-from perceive_ir._perception import look_closely
+from perceive_ir._perception import combine, look_closely, thumbnail
 from perceive_ir._weights import Card, load_system, save_system
-from perceive_ir.networks import Overall, System, SystemConfig
+from perceive_ir.networks import LIGHT, Overall, System, SystemConfig, light_of
 from perceive_ir_training.calibration import (
     Calibration,
     calibrate,
     damaged,
     fit,
+    fit_amounts,
     fit_overall,
     fold,
     logit,
@@ -25,6 +26,7 @@ from perceive_ir_training.calibration import (
 from perceive_ir_training.commands import join
 from perceive_ir_training.data import Picture, Pictures
 
+CPU = torch.device("cpu")
 GROUPS = ("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight")
 TINY = SystemConfig(
     groups=GROUPS,
@@ -123,7 +125,7 @@ def test_a_readout_of_whole_pictures_begins_as_the_mean_over_their_parts():
         Restorer(s, Card("tiny", "0"), device="cpu", precision="float32").perceive(image) for s in (plain, wide)
     )
     assert list(again.types.values()) == pytest.approx(list(seen.types.values()), rel=1e-5)
-    assert again.severities == seen.severities
+    assert list(again.severities.values()) == pytest.approx(list(seen.severities.values()), rel=1e-5)
 
 
 def test_what_the_readout_of_whole_pictures_says_is_what_is_perceived():
@@ -131,15 +133,21 @@ def test_what_the_readout_of_whole_pictures_says_is_what_is_perceived():
     restorer = Restorer(with_overall(System(TINY)), Card("tiny", "0"), device="cpu", precision="float32")
     perceiver, image = restorer.system.perceiver, pictures().photos[0].pixels
     torch.nn.init.normal_(perceiver.overall.weight, std=0.1)
-    near, far = (
-        perceiver.read(features) for features in look_closely(perceiver, [look_at(image)], torch.device("cpu"))[0]
-    )
+    torch.nn.init.normal_(perceiver.overall.by_light.weight, std=0.1)
+    torch.nn.init.constant_(perceiver.overall.slopes, 0.5)
+    (look,) = look_closely(perceiver, [look_at(image)], CPU)
+    near, far = perceiver.read(look.near), perceiver.read(look.far)
     said = [torch.cat([r.type_logits, r.severities.logit(), r.tier_logits], dim=1) for r in (near, far)]
     crops = said[0].mean(dim=0)
-    gathered = torch.cat([crops, (said[0] - crops).square().mean(dim=0).sqrt(), said[1].mean(dim=0)])
+    spread, light = (said[0] - crops).square().mean(dim=0).sqrt(), light_of(thumbnail(look_at(image), 0, CPU))
+    gathered = torch.cat([crops, spread, said[1].mean(dim=0), light])
     wanted = (perceiver.overall.weight @ gathered + perceiver.overall.bias).sigmoid()
     seen = restorer.perceive(image)
     assert [seen.types[t] for t in TYPES] == pytest.approx(wanted.tolist(), abs=1e-5)
+    parts = combine(near.severities, far.severities)
+    amounts = (0.5 * parts.logit() + perceiver.overall.by_light.weight @ light).sigmoid()
+    assert [seen.severities[t] for t in TYPES] == pytest.approx(amounts.tolist(), abs=1e-5)
+    assert (amounts - parts).abs().min() > 1e-3
     assert len(near.type_logits) > 1
     assert len(set(wanted.tolist())) > 1
 
@@ -149,7 +157,7 @@ def test_whatever_tells_a_type_in_whole_pictures_is_used_for_it():
     random, (noise, rain, blur) = np.random.default_rng(0), (TYPES.index(t) for t in ("noise", "rain", "blur"))
     overall, true = Overall(len(TYPES), 3), np.zeros((3000, len(TYPES)))
     true[:, [noise, rain, blur]] = (random.random((3000, 3)) < 0.3) * 0.5
-    gathered = random.normal(0, 1, (3000, 3 * overall.said))
+    gathered = random.normal(0, 1, (3000, overall.in_features))
     gathered[:, noise] += 4 * (true[:, noise] > 0)
     gathered[:, overall.said + TYPES.index("haze")] += 4 * (true[:, blur] > 0)
     fit_overall(overall, torch.from_numpy(gathered[:2000]).float(), true[:2000])
@@ -162,26 +170,49 @@ def test_whatever_tells_a_type_in_whole_pictures_is_used_for_it():
     assert shares == pytest.approx([0.1, 0.05, 0.05], abs=0.03)
 
 
-def test_haze_low_light_and_snow_are_left_to_the_rule():
-    random, overall = np.random.default_rng(0), Overall(len(TYPES), 3)
+def test_how_dark_a_picture_is_is_read_off_its_light_too():
+    random, overall, row = np.random.default_rng(0), Overall(len(TYPES), 3), TYPES.index("lowlight")
+    true, lights = np.zeros((300, len(TYPES))), torch.from_numpy(random.normal(0, 1, (300, LIGHT)))
+    true[:200, row] = random.uniform(0.1, 0.9, 200)
+    wanted = torch.from_numpy(true)[:, row]
+    lights[:, 6] = wanted.logit(eps=1e-3) + 3
+    severities = torch.from_numpy(random.uniform(0.4, 0.6, true.shape))
+    fit_amounts(overall, severities, lights, true)
+    with torch.no_grad():
+        read = overall.amounts(severities, lights.float())
+    assert (read[:200, row] - wanted[:200]).abs().mean() < 0.02
+    others = [k for k in range(len(TYPES)) if k != row]
+    torch.testing.assert_close(read[:, others], severities[:, others].float())
+    fit_amounts(overall, severities[194:], lights[194:], true[194:])  # too few to say anything
+    assert not overall.by_light.weight.any()
+    assert (overall.slopes == 1).all()
+
+
+def test_low_light_and_snow_are_left_to_the_rule_and_haze_to_it_and_the_light():
+    random, overall, haze = np.random.default_rng(0), Overall(len(TYPES), 3), TYPES.index("haze")
     true = (random.random((500, len(TYPES))) < 0.3) * 0.5
-    gathered = random.normal(0, 1, (500, 3 * overall.said))
+    gathered = random.normal(0, 1, (500, overall.in_features))
     gathered[:, overall.said : overall.said + len(TYPES)] += 4 * (true > 0)
+    gathered[:, -LIGHT:] += 2 * (true[:, [haze]] > 0)
     fit_overall(overall, torch.from_numpy(gathered).float(), true)
-    ruled = {t for t, one, own in zip(TYPES, overall.rule(), overall.weight, strict=True) if torch.equal(one, own)}
+    rule, weight = overall.rule(), overall.weight.detach()
+    ruled = {t for t, one, own in zip(TYPES, rule, weight, strict=True) if torch.equal(one, own)}
     assert ruled == {t for t, bias in zip(TYPES, overall.bias.tolist(), strict=True) if not bias}
-    assert ruled == {"haze", "lowlight", "snow"}
+    assert ruled == {"lowlight", "snow"}
+    assert (weight[haze, -LIGHT:] > 0.1).all()
+    torch.testing.assert_close(weight[haze, :-LIGHT] / weight[haze, haze], rule[haze, :-LIGHT] / rule[haze, haze])
+    assert not weight[[k for k in range(len(TYPES)) if k != haze], -LIGHT:].any()
 
 
 def test_where_only_the_parts_own_logits_tell_nothing_else_is_listened_to():
     random, overall = np.random.default_rng(1), Overall(len(TYPES), 3)
     true = (random.random((200, len(TYPES))) < 0.3) * 0.5
-    gathered = random.normal(0, 1, (200, 3 * overall.said))
+    gathered = random.normal(0, 1, (200, overall.in_features))
     gathered[:, : len(TYPES)] += 3 * (true > 0)
     fit_overall(overall, torch.from_numpy(gathered).float(), true)
     own = overall.rule() > 0
     weights = overall.weight.detach().abs()
-    assert weights[~own].max() < 0.4 * weights[own].min()
+    assert (weights.where(~own, 0).amax(dim=1) < 0.4 * weights.where(own, 0).amax(dim=1)).all()
 
 
 def save(path: Path, seed: int, config: SystemConfig = TINY) -> Path:
@@ -235,7 +266,7 @@ def test_a_type_that_few_pictures_have_stays_the_rule():
     random, overall, rain = np.random.default_rng(0), Overall(len(TYPES), 3), TYPES.index("rain")
     true = (random.random((60, len(TYPES))) < 0.3) * 0.5
     true[:, rain] = [0.5] * 7 + [0.0] * 53
-    gathered = random.normal(0, 1, (60, 3 * overall.said)) + np.tile(8 * true[:, [rain]], 3 * overall.said)
+    gathered = random.normal(0, 1, (60, overall.in_features)) + np.tile(8 * true[:, [rain]], overall.in_features)
     fit_overall(overall, torch.from_numpy(gathered).float(), true)
     assert torch.equal(overall.weight[rain], overall.rule()[rain])
     assert not overall.bias[rain]

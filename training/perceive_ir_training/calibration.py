@@ -3,14 +3,15 @@
 A perceiver learns on crops, but a picture is judged by all its crops and its thumbnail. On damaged training pictures
 three things are measured, and folded into the last layers, so that nothing is left to do at run time: by how much the
 logit of each type must be shifted so that few pictures without it are taken to have it; which line through the logit of
-its severity comes nearest to the truth; and how all that is said of the crops and the thumbnail tells the types of the
-whole picture.
+its severity comes nearest to the truth; and how all that is said of the crops and the thumbnail, and the light in it,
+tell the types of the whole picture, and how dark it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +22,9 @@ from torch import Tensor
 from perceive_ir import TYPES, Restorer
 from perceive_ir._device import looking
 from perceive_ir._engine import look_at
-from perceive_ir._perception import Features, combine, look_closely
+from perceive_ir._perception import Look, combine, look_closely
 from perceive_ir.degradations import Mixture
-from perceive_ir.networks import Overall, Perceiver, Reading, System, gather
+from perceive_ir.networks import LIGHT, Overall, Perceiver, Reading, System, gather
 from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Picture, Pictures, crop, vary_tones
 from perceive_ir_training.losses import VISIBLE
@@ -47,15 +48,16 @@ FALL, RISE = -2.5, 3.5
 """Largest fall of the logit of a type, and its largest rise where a mistake costs little; the others never rise."""
 FEWEST, LEAST_GAIN = 8, 0.15
 """Pictures with a type from which it is put right, and by which share its severity's error must improve."""
+LIGHTLY = 0.2
+"""How strongly the severity of low light is held to what the parts say."""
 SLOPES, OFFSETS = np.arange(0.6, 2.61, 0.1), np.arange(-1.5, 1.51, 0.1)
-STIFF = 100.0
-"""How strongly the readout of whole pictures is held to the mean over the parts, up to a line through its logits."""
+STIFF, LOOSE = 100.0, 3.0
+"""How strongly the readout of whole pictures is held to the mean over the parts, up to a line through its logits: as to
+what is said of the parts, and as to the light."""
 EDGE = 1e-3
 """Severities and probabilities this near to 0 and 1 count as this far from them."""
 
 Numbers = NDArray[np.float64]
-Look = tuple[Features, Features]
-"""Features of a picture's crops and of its thumbnails."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +93,15 @@ def calibrate(restorer: Restorer, pictures: Pictures, count: int = 400, seed: in
     fold(perceiver, found)
     if perceiver.overall is None:
         return found
-    gathered = torch.stack([gather(*read(perceiver, look)) for look in looks]).cpu()
+    gathered = torch.stack([gather(*read(perceiver, look), look.lights) for look in looks]).cpu()
     fit_overall(perceiver.overall, gathered, true)
+    amounts = torch.from_numpy(read_parts(perceiver, looks)[1])  # anew, as they are put right by now
+    fit_amounts(perceiver.overall, amounts, gathered[:, -LIGHT:], true)
+    shares, after = judged(perceiver.overall, gathered, amounts, true)
+    before = mean_where(true > VISIBLE, np.abs(severities - true))
     return tuple(
-        replace(c, found=share) for c, share in zip(found, shares_found(perceiver, gathered, true), strict=True)
+        replace(c, found=share, error=error)
+        for c, share, error in zip(found, shares, zip(before, after, strict=True), strict=True)
     )
 
 
@@ -109,17 +116,25 @@ def look_at_damaged(restorer: Restorer, pictures: Pictures, count: int, seed: in
 
 
 @torch.no_grad()
-def shares_found(perceiver: Perceiver, gathered: Tensor, true: Numbers) -> list[float]:
-    """Return which share of the pictures with each type is taken to have it."""
-    assert perceiver.overall is not None
-    present = perceiver.overall(gathered.to(perceiver.overall.weight)).cpu().numpy() >= 0
-    return [float(present[shown, k].mean()) if shown.any() else 0.0 for k, shown in enumerate((true > VISIBLE).T)]
+def judged(overall: Overall, gathered: Tensor, severities: Tensor, true: Numbers) -> tuple[list[float], list[float]]:
+    """Return which share of the pictures with each type is taken to have it, and the mean error of its severity."""
+    gathered = gathered.to(overall.weight)
+    present = overall(gathered).cpu().numpy() >= 0
+    errors = np.abs(overall.amounts(severities.to(overall.weight), gathered[:, -LIGHT:]).cpu().numpy() - true)
+    return mean_where(true > VISIBLE, present), mean_where(true > VISIBLE, errors)
+
+
+def mean_where(shown: NDArray[np.bool_], values: NDArray[Any]) -> list[float]:
+    """Return the mean of each column where its type is shown; 0 where it nowhere is."""
+    return [
+        float(column[there].mean()) if there.any() else 0.0 for there, column in zip(shown.T, values.T, strict=True)
+    ]
 
 
 def read(perceiver: Perceiver, look: Look) -> tuple[Reading, Reading]:
     """Read a picture's crops and its thumbnails."""
     with torch.inference_mode():
-        return perceiver.read(look[0]), perceiver.read(look[1])
+        return perceiver.read(look.near), perceiver.read(look.far)
 
 
 def read_parts(perceiver: Perceiver, looks: Sequence[Look]) -> tuple[Numbers, Numbers]:
@@ -189,39 +204,85 @@ def miss(logits: Numbers, wanted: Numbers) -> float:
 
 
 def fit_overall(overall: Overall, gathered: Tensor, true: Numbers) -> None:
-    """Fit the readout of whole pictures to ``gathered`` (N, 3 said), and shift it as the types of the parts are.
+    """Fit the readout of whole pictures to ``gathered`` (N, 3 said + LIGHT); shift it as the types of the parts are.
 
     A type that fewer than ``FEWEST`` pictures have stays the rule.
 
-    Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it.
-    Where a mistake costs much it stays the rule: of haze, low light and snow it found no more in pictures that are not
-    of the training's kind, but saw haze in a noisy one and snow in another.
+    Its logits are a line through those of the rule that it begins with, and as much of everything else as is worth it:
+    of the light for haze, else of what is said of the parts. Where a mistake costs much that is too free: of haze, low
+    light and snow it found no more in pictures that are not of the training's kind, but saw haze in a noisy one and
+    snow in another. So low light and snow stay the rule.
     """
     said, present = gathered.double(), torch.from_numpy(true > VISIBLE).double()
-    rule = overall.rule().double()
-    free = torch.tensor([t in FALSE_ALARMS for t in TYPES]) & (present.sum(dim=0) >= FEWEST)
+    rule, allowed = overall.rule().double(), torch.zeros(overall.weight.shape, dtype=torch.float64)
+    allowed[[t in FALSE_ALARMS for t in TYPES], :-LIGHT] = 1
+    allowed[TYPES.index("haze"), -LIGHT:] = 1
+    free = allowed.any(dim=1) & (present.sum(dim=0) >= FEWEST)
     middle, spread = said.mean(dim=0), said.std(dim=0, correction=0) + EDGE
     ruled, normed = said @ rule.T, (said - middle) / spread
-    slopes, offsets = (torch.full((len(TYPES),), v, dtype=torch.float64, requires_grad=True) for v in (1.0, 0.0))
-    others = torch.zeros(len(TYPES), said.shape[1], dtype=torch.float64, requires_grad=True)
-    search = torch.optim.LBFGS([slopes, offsets, others], max_iter=300, line_search_fn="strong_wolfe")
+    dear = torch.full((said.shape[1],), STIFF, dtype=torch.float64)
+    dear[-LIGHT:] = LOOSE
+    slopes, offsets = free_numbers(1.0, len(TYPES)), free_numbers(0.0, len(TYPES))
+    others = free_numbers(0.0, len(TYPES), said.shape[1])
 
     def logits() -> Tensor:
-        return slopes * ruled + offsets + normed @ others.T
+        return slopes * ruled + offsets + normed @ (allowed * others).T
 
-    def loss() -> float:
-        search.zero_grad()
-        total = F.binary_cross_entropy_with_logits(logits(), present, reduction="sum") + STIFF * others.square().sum()
-        total.backward()
-        return total.item()
+    def loss() -> Tensor:
+        missed = F.binary_cross_entropy_with_logits(logits(), present, reduction="sum")
+        return missed + (dear * others.square()).sum()
 
-    search.step(loss)
+    minimise(loss, [slopes, offsets, others])
     with torch.no_grad():
         read = logits().numpy()
         shifts = torch.tensor([shift_of(t, read[true[:, k] == 0, k]) for k, t in enumerate(TYPES)])
-        weights, bias = slopes[:, None] * rule + others / spread, offsets - (others / spread) @ middle + shifts
+        extra = allowed * others / spread
+        weights, bias = slopes[:, None] * rule + extra, offsets - extra @ middle + shifts
         overall.weight.copy_(torch.where(free[:, None], weights, rule))
         overall.bias.copy_(torch.where(free, bias, 0))
+
+
+def fit_amounts(overall: Overall, severities: Tensor, lights: Tensor, true: Numbers) -> None:
+    """Fit how the light (N, LIGHT) puts the severity of low light right, of the means over the parts (N, T)."""
+    row = TYPES.index("lowlight")
+    shown = torch.from_numpy(true[:, row] > VISIBLE)
+    with torch.no_grad():
+        overall.slopes[row], overall.by_light.weight[row], overall.by_light.bias[row] = 1, 0, 0
+    if shown.sum() < FEWEST:
+        return
+    wanted, light = torch.from_numpy(true[:, row])[shown], lights.double()[shown]
+    read = severities.double()[shown, row].logit(eps=EDGE)
+    middle, spread = light.mean(dim=0), light.std(dim=0, correction=0) + EDGE
+    normed = (light - middle) / spread
+    slope, offset, weights = free_numbers(1.0), free_numbers(0.0), free_numbers(0.0, LIGHT)
+
+    def loss() -> Tensor:
+        errors = (slope * read + offset + normed @ weights).sigmoid() - wanted
+        return (errors.square() + EDGE**2).sqrt().sum() + LIGHTLY * weights.square().sum()
+
+    minimise(loss, [slope, offset, weights])
+    with torch.no_grad():
+        overall.slopes[row] = slope
+        overall.by_light.weight[row] = weights / spread
+        overall.by_light.bias[row] = offset - (weights / spread) @ middle
+
+
+def free_numbers(value: float, *shape: int) -> Tensor:
+    """Return numbers that `minimise` may change."""
+    return torch.full(shape, value, dtype=torch.float64, requires_grad=True)
+
+
+def minimise(loss: Callable[[], Tensor], numbers: list[Tensor]) -> None:
+    """Find the numbers for which a loss is least."""
+    search = torch.optim.LBFGS(numbers, max_iter=300, line_search_fn="strong_wolfe")
+
+    def step() -> float:
+        search.zero_grad()
+        found = loss()
+        found.backward()
+        return found.item()
+
+    search.step(step)
 
 
 @torch.no_grad()

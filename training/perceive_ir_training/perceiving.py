@@ -180,9 +180,15 @@ def judge_singles(seen: Sequence[Seen]) -> dict[str, Any]:
         "samples": len(seen),
         **{name: mean_of(types.values(), name) for name in MARKS},
         "first_by_kind": {kind: share(s.first in s.true for s in rows) for kind, rows in kinds.items() if rows},
-        "first_by_degree": {name: share(s.first in s.true for s in rows) for name, rows in degrees.items() if rows},
+        "first_by_degree": {name: first_in(rows) for name, rows in degrees.items() if rows},
         "types": types,
     }
+
+
+def first_in(seen: Sequence[Seen]) -> float:
+    """Share of the pictures whose damage is named first, the mean over the types that are there."""
+    by_type = [[s for s in seen if t in s.true] for t in TYPES]
+    return round(float(np.mean([share(s.first in s.true for s in rows) for rows in by_type if rows])), 4)
 
 
 def judge_type(type: str, seen: Sequence[Seen]) -> dict[str, Any]:

@@ -46,9 +46,10 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     there = replace(found.config.tower_config(), overall=tower.overall)
     if tower.grid and not config.model.semantics:
         there = replace(there, grid=True)
+    backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
-        (grown(found.config.backbone_config(), config.model.backbone_config()), config.model.backbone_config()),
+        (backbone, backbone if grown(backbone, wanted_backbone) == wanted_backbone else wanted_backbone),
         (there, tower),
         (found.config.groups, config.model.groups),
     )

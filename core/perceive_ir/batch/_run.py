@@ -6,6 +6,7 @@ waits for the next run.
 
 from __future__ import annotations
 
+import os
 import shlex
 import time
 from collections.abc import Generator, Iterable, Sequence
@@ -104,13 +105,15 @@ def run(
         sweep(batch.output)
         current = Run(batch, crew, journal)
         missing = missing_folders(batch, current.entries)
-        with closing(current.events()) as events:
-            for event in events:
-                paused = time.perf_counter()
-                yield event
-                current.start += time.perf_counter() - paused
-        clear(batch, journal)
-        prune(missing)
+        try:
+            with closing(current.events()) as events:
+                for event in events:
+                    paused = time.perf_counter()
+                    yield event
+                    current.start += time.perf_counter() - paused
+            clear(batch, journal)
+        finally:
+            prune(missing)
 
 
 def clear(batch: Batch, journal: Journal) -> None:
@@ -126,7 +129,7 @@ def clear(batch: Batch, journal: Journal) -> None:
 def missing_folders(batch: Batch, found: Sequence[Entry]) -> set[Path]:
     """Return the folders that have to be made for results."""
     folders = {folder for entry in found for folder in entry.target.parents if folder.is_relative_to(batch.output)}
-    return {folder for folder in folders - {batch.output} if not folder.exists()}
+    return {folder for folder in folders - {batch.output} if not os.path.lexists(folder)}
 
 
 def prune(made: Iterable[Path]) -> None:

@@ -14,20 +14,22 @@ from perceive_ir.networks.system import BACKBONES, System, SystemConfig
 from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
 from perceive_ir.networks.tower import (
     CFE,
+    LIGHT,
     Encoder,
     Overall,
     Perceiver,
     Reading,
     TowerConfig,
     gather,
+    light_of,
     pool,
     pool_windows,
 )
 
 __all__ = [
-    "BACKBONES", "CFE", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps", "Compact",
+    "BACKBONES", "CFE", "LIGHT", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps", "Compact",
     "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
     "NAFNetConfig", "Overall", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout",
     "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped",
-    "TowerConfig", "gate", "gather", "pool", "pool_windows", "recompute_blocks", "unguided",
+    "TowerConfig", "gate", "gather", "light_of", "pool", "pool_windows", "recompute_blocks", "unguided",
 ]  # fmt: skip

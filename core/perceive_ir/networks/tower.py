@@ -23,6 +23,14 @@ GRID = 6
 """How many numbers say how much the block grid stands out."""
 LEAST = 1e-4
 """Severities this near to 0 and 1 count as this far from them."""
+AROUND, APART = 7, 3
+"""Side of the neighbourhood whose darkest value counts in a thumbnail, and how many pixels such places are apart."""
+DARK_SHARES, LIGHT_SHARES = (0.02, 0.1, 0.25, 0.5, 0.75), (0.01, 0.5, 0.99)
+"""Up to which value these shares of the darkest values, and of the brightness, lie."""
+LIGHT = len(DARK_SHARES) + len(LIGHT_SHARES) + 2
+"""How many numbers say how light and dark lie in a thumbnail."""
+BLACK = 0.02
+"""Added to values before their logarithm."""
 
 
 @dataclass(frozen=True)
@@ -230,38 +238,63 @@ class CFE(nn.Module):
 
 
 class Overall(nn.Linear):
-    """Which types of damage a whole picture has, off all that is said of its crops and of its thumbnails.
+    """Which types of damage a whole picture has, off all that is said of its crops and of its thumbnails, and off how
+    light and dark lie in these; and how severe each is, off the mean over the parts and the light.
 
     It starts as the rule that it replaces: the mean over the crops, where thumbnails count as much for tonal types.
     """
 
     def __init__(self, types: int, tiers: int) -> None:
         self.said = 2 * types + tiers
-        super().__init__(3 * self.said, types)
-        nn.init.zeros_(self.bias)
+        super().__init__(3 * self.said + LIGHT, types)
+        self.slopes, self.by_light = nn.Parameter(torch.ones(types)), nn.Linear(LIGHT, types)
+        for unused in (self.bias, self.by_light.weight, self.by_light.bias):
+            nn.init.zeros_(unused)
         with torch.no_grad():
             self.weight.copy_(self.rule())
 
     def rule(self) -> Tensor:
-        """Weights (T, 3 said) that give the mean over the parts."""
+        """Weights (T, 3 said + LIGHT) that give the mean over the parts."""
         tonal = torch.tensor([float(t in TONAL_TYPES) for t in TYPES])
         weights = torch.zeros(self.out_features, 3, self.said)
         kinds = torch.arange(self.out_features)
         weights[kinds, 0, kinds], weights[kinds, 2, kinds] = 1 - tonal / 2, tonal / 2
-        return weights.flatten(1)
+        return F.pad(weights.flatten(1), (0, LIGHT))
 
     def forward(self, gathered: Tensor) -> Tensor:
-        """What `gather` gives (..., 3 said) -> logits of the types (..., T)."""
+        """What `gather` gives (..., 3 said + LIGHT) -> logits of the types (..., T)."""
         return super().forward(gathered)
 
+    def amounts(self, severities: Tensor, light: Tensor) -> Tensor:
+        """Put severities (..., T), means over the parts, right by the light (..., LIGHT)."""
+        logits = severities.float().logit(eps=LEAST)
+        found: Tensor = (self.slopes * logits + self.by_light(light)).sigmoid()
+        return found
 
-def gather(crops: Reading, overviews: Reading) -> Tensor:
-    """Put together what is said of N crops and M thumbnails: means over both, and spread over the crops (3 said,)."""
+
+def gather(crops: Reading, overviews: Reading, lights: Tensor) -> Tensor:
+    """Put together what is said of N crops and M thumbnails (3 said + LIGHT,): means over both, and the spread over the
+    crops; last, the light of the thumbnails (M, LIGHT)."""
     near, far = (
         torch.cat([r.type_logits, r.severities.float().logit(eps=LEAST), r.tier_logits], dim=-1)
         for r in (crops, overviews)
     )
-    return torch.cat([near.mean(dim=0), near.std(dim=0, correction=0), far.mean(dim=0)])
+    return torch.cat([near.mean(dim=0), near.std(dim=0, correction=0), far.mean(dim=0), lights.mean(dim=0)])
+
+
+def light_of(thumbnail: Tensor) -> Tensor:
+    """Say how light and dark lie in a thumbnail (3, h, w): (LIGHT,).
+
+    Haze lies over everything, so no place stays dark in any colour, which a pale scene seldom shows: the least value of
+    each neighbourhood, in shares; then brightness, in shares, its spread, and how much colour there is.
+    """
+    thumbnail = thumbnail.clamp(0, 1)
+    least, most = thumbnail.aminmax(dim=0)
+    dark = -F.max_pool2d(-least[None, None], AROUND, APART, AROUND // 2).flatten()
+    bright = thumbnail.mean(dim=0)[::APART, ::APART].flatten()
+    shares = [torch.quantile(v, v.new_tensor(at)) for v, at in ((dark, DARK_SHARES), (bright, LIGHT_SHARES))]
+    colour = ((most - least) / (most + BLACK)).mean()
+    return torch.cat([(torch.cat(shares) + BLACK).log(), colour[None], bright.std(correction=0)[None]])
 
 
 def pool(maps: Tensor) -> Tensor:
