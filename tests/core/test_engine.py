@@ -567,7 +567,7 @@ def test_when_memory_is_short_smaller_tiles_finish_the_job_and_it_is_said(fake_m
 
 
 def test_memory_that_is_too_short_to_look_at_a_picture_is_told_with_the_remedy(tiny_model, monkeypatch):
-    def short(*args):
+    def short(*args, **how):
         raise torch.OutOfMemoryError
 
     monkeypatch.setattr("perceive_ir._engine.perceive", short)
@@ -717,7 +717,7 @@ def test_denormals_are_flushed_only_while_the_network_runs(fake_model, flushed):
 def test_denormals_are_flushed_while_a_picture_is_perceived_and_mapped(tiny_model, monkeypatch):
     inside = []
     windows = _quality_map.read_windows
-    monkeypatch.setattr(_engine, "perceive", lambda *_: [inside.append(flushes_denormals())])
+    monkeypatch.setattr(_engine, "perceive", lambda *_, **how: [inside.append(flushes_denormals())])
     monkeypatch.setattr(_quality_map, "read_windows", lambda *a: inside.append(flushes_denormals()) or windows(*a))
     tiny_model.perceive(picture(*GREY))
     tiny_model.quality_map(picture(*GREY))

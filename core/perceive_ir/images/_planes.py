@@ -83,7 +83,7 @@ def _fill(plane: torch.Tensor, finite: torch.Tensor) -> torch.Tensor:  # both (c
         return plane
     total = _box(torch.where(finite, plane, 0.0))
     share = _box(finite.float())
-    mean = torch.where(share > 0, total / share, _MIDDLE)
+    mean = torch.where(share > 0, total / share, _MIDDLE).clamp(*_SEEN)  # the quotient may be rounded out of it
     return torch.where(finite, plane, mean)
 
 
