@@ -17,7 +17,7 @@ from perceive_ir._perception import PRESENT, mirror, ranks
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPES
 from perceive_ir._windows import NEIGHBOURS, check_window
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import Perceiver
+from perceive_ir.networks import PATCH, Perceiver
 
 CHUNK = 768
 """A quality map is computed in chunks of this side."""
@@ -146,7 +146,7 @@ def pixels(part: tuple[slice, slice], stride: int) -> tuple[int, int, int, int]:
 
 def margin(perceiver: Perceiver) -> int:
     """Pixels around a chunk that make its features independent of where it was cut."""
-    return -(-perceiver.tower.reach // perceiver.multiple_of) * perceiver.multiple_of
+    return -(-perceiver.tower.reach // PATCH) * PATCH
 
 
 def surroundings(

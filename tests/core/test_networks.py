@@ -30,8 +30,9 @@ from perceive_ir.networks import (
 )
 from perceive_ir.networks.compact import ResidualBlock
 from perceive_ir.networks.guidance import fit
+from perceive_ir.networks.measures import BANDS, DIRECTIONS, FALL, LEVEL, SPREAD, Bands, grid_maps, grid_strength
 from perceive_ir.networks.restormer import GDFN, MDTA, EnhancedBlock, TransformerBlock
-from perceive_ir.networks.tower import TowerConfig, grid_maps, grid_strength
+from perceive_ir.networks.tower import TowerConfig
 
 BACKBONES = pytest.mark.parametrize("backbone", networks.BACKBONES)
 SMALL = CompactConfig(widths=(4, 4, 6), encoder_blocks=(1, 1, 1), decoder_blocks=(1, 1))
@@ -511,17 +512,102 @@ def test_rows_and_columns_of_a_grid_are_told_apart():
     torch.testing.assert_close(grid_of(stripes.mT), grid_of(stripes)[[3, 4, 5, 0, 1, 2]])
 
 
-def test_semantics_of_windows_are_those_of_the_crops_they_cover():
+@pytest.mark.parametrize("bands", [False, True])
+def test_semantics_of_windows_are_those_of_the_crops_they_cover(bands):
     torch.manual_seed(0)
-    perceiver = Perceiver(TowerConfig(widths=(4, 4, 8, 8), grid=True)).eval()
+    perceiver = Perceiver(TowerConfig(widths=(4, 4, 8, 8), grid=True, bands=bands)).eval()
     image = blocky(0.4).repeat(1, 1, 4, 3)
     image[..., 128:, :] = picture(1, 128, 288)
     windows = perceiver.semantics_of_windows(image, 64, 64, 32)
     assert [w.shape for w in windows] == [(1, n, 3, 4) for n in perceiver.config.semantics]
-    upper, lower = (perceiver.semantics(image[..., y : y + 64, 96:160])[-1] for y in (64, 128))
-    torch.testing.assert_close(windows[-1][..., 0, 1], upper, atol=0.1, rtol=0.2)  # a crop has borders of its own
-    torch.testing.assert_close(windows[-1][..., 2, 1], lower, atol=0.1, rtol=0.2)
-    assert (upper - lower).abs().max() > 1
+    for level in range(4, len(windows)):
+        upper, lower = (perceiver.semantics(image[..., y : y + 64, 96:160])[level] for y in (64, 128))
+        torch.testing.assert_close(
+            windows[level][..., 0, 1], upper, atol=0.1, rtol=0.2
+        )  # a crop has borders of its own
+        torch.testing.assert_close(windows[level][..., 2, 1], lower, atol=0.1, rtol=0.2)
+        assert (upper - lower).abs().max() > 1
+
+
+# ---- detail by its size and direction
+
+
+def measured(bands: Bands, image: Tensor) -> Tensor:
+    return bands.said(bands.maps(image).mean(dim=(2, 3)))
+
+
+def loudest(bands: Bands, image: Tensor) -> tuple[int, int]:
+    """Return ring and sector of the grey band with the largest mean power."""
+    ring, sector = band_names(bands)
+    power = bands.maps(image).mean(dim=(0, 2, 3))[: len(ring)]
+    return int(ring[power.argmax()]), int(sector[power.argmax()])
+
+
+def band_names(bands: Bands) -> tuple[Tensor, Tensor]:
+    """Return ring and sector of each grey band, read off the frequencies it has."""
+    down, across = torch.fft.fftfreq(32)[:, None] * 32, torch.fft.rfftfreq(32) * 32
+    ring, sector = torch.hypot(down, across).round().clamp(max=17), torch.atan2(across, down) / torch.pi * DIRECTIONS
+    members = bands.sectors > 0
+    first = members.float().argmax(dim=0)
+    return ring.flatten()[first], sector.round().flatten()[first] % DIRECTIONS
+
+
+@pytest.mark.parametrize(("down", "across", "sector"), [(0, 5, 2), (5, 0, 0), (4, 4, 1), (-4, 4, 3)])
+def test_a_wave_is_found_in_its_ring_and_direction(down, across, sector):
+    y, x = torch.meshgrid(torch.arange(64.0), torch.arange(96.0), indexing="ij")
+    wave = 0.5 + 0.2 * torch.sin(2 * torch.pi * (down * y + across * x) / 32)
+    assert loudest(Bands(), wave.expand(1, 3, 64, 96)) == (round((down**2 + across**2) ** 0.5), sector)
+
+
+def test_white_noise_has_its_variance_in_every_band():
+    noise = 0.5 + 0.1 * torch.randn(8, 1, 128, 128, generator=torch.Generator().manual_seed(1)).expand(-1, 3, -1, -1)
+    bands = Bands()
+    maps = bands.maps(noise).mean(dim=(0, 2, 3))
+    ring, _ = band_names(bands)
+    torch.testing.assert_close(maps[: len(ring)], torch.full((len(ring),), 0.01), rtol=0.25, atol=0)
+    expected = (torch.tensor(0.01).log() - FALL * ring.log() - LEVEL) / SPREAD
+    torch.testing.assert_close(bands.said(maps)[: len(ring)], expected, atol=0.1, rtol=0)
+    assert maps[3 * len(ring) :].max() == 0, "grey has no colour"
+
+
+def test_colour_is_measured_apart_from_grey():
+    bands, (ring, _) = Bands(), band_names(Bands())
+    noise = torch.randn(4, 1, 64, 64, generator=torch.Generator().manual_seed(1))
+    red = bands.maps(0.5 + 0.1 * torch.cat([noise, -noise, 0 * noise], dim=1)).mean(dim=(0, 2, 3))
+    assert red[: len(ring)].max() < 1e-8
+    torch.testing.assert_close(red[3 * len(ring) :][:17], torch.full((17,), 0.04), rtol=0.25, atol=0)
+    torch.testing.assert_close(red[3 * len(ring) :][17:], torch.full((17,), 0.01), rtol=0.25, atol=0)
+
+
+def test_a_blur_along_rows_takes_detail_across_them_alone():
+    noise = torch.rand(2, 3, 128, 160, generator=torch.Generator().manual_seed(1))
+    blurred = torch.nn.functional.avg_pool2d(noise, (1, 9), 1, (0, 4), count_include_pad=False)
+    bands = Bands()
+    ring, sector = band_names(bands)
+    lost = (measured(bands, noise) - measured(bands, blurred)).mean(dim=0)[: len(ring)] * SPREAD
+    fine = (ring > 6) & (ring < 16)
+    assert lost[fine & (sector == 2)].min() > 1.5
+    assert lost[fine & (sector == 0)].max() < lost[fine & (sector == 2)].min() - 1
+
+
+def test_bands_are_measured_in_full_precision_and_in_pictures_of_any_size():
+    bands, image = Bands(), picture(2, 64, 96)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(measured(bands, image), measured(bands, image.float()))
+    torch.testing.assert_close(measured(bands, image[..., :70, :90]), measured(bands, image[..., :64, :64]))
+    small = measured(bands, image[..., :16, :16])
+    assert small.shape == (2, BANDS)
+    assert small.isfinite().all()
+    assert measured(bands, torch.zeros(1, 3, 32, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize(("window", "stride"), [(128, 32), (112, 48), (144, 16), (16, 16), (64, 64)])
+def test_bands_of_windows_are_as_many_as_those_of_the_tower(window, stride):
+    perceiver = Perceiver(TowerConfig(widths=(4, 4, 8, 8), bands=True)).eval()
+    *tower, bands = perceiver.semantics_of_windows(
+        picture(1, 96 + 2 * stride + window, 96 + stride + window), 32, window, stride
+    )
+    assert bands.shape[2:] == tower[0].shape[2:]
 
 
 # ---- configs

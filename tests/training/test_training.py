@@ -152,6 +152,27 @@ def test_a_perceiver_that_gains_the_grid_reads_at_first_what_it_read(pictures_fo
         load_start(path / "weights.safetensors", unguided)
 
 
+def test_a_perceiver_that_gains_blocks_and_bands_reads_at_first_what_it_read(pictures_folder, tmp_path):
+    unguided = replace(TINY, model=replace(TINY.model, semantics=False))
+    run("perceiver", pictures_folder, tmp_path, unguided)
+    path, blocks = tmp_path / "weights.safetensors", unguided.model.tower_config().blocks
+    tower = {**TINY.model.tower, "blocks": (*blocks[:-1], blocks[-1] + 2), "grid": True, "bands": True}
+    more = replace(unguided, model=replace(unguided.model, tower=tower))
+    before, after = load_system(path)[0].perceiver, load_start(path, more).eval().perceiver
+    x = torch.rand(2, 3, 48, 64)
+    assert [f.shape[1] for f in after.semantics(x)[-2:]] == [6, 238]
+    assert len(list(after.tower.parameters())) == len(list(before.tower.parameters())) + 12
+    for name in ("type_logits", "severities", "tier_logits"):
+        torch.testing.assert_close(getattr(after(x), name), getattr(before(x), name))
+    run("perceiver", pictures_folder, tmp_path / "second", more, init_from=path)
+    second = tmp_path / "second" / "weights.safetensors"
+    trained = load_system(second)[0].perceiver
+    assert trained.cfe.enter.weight[:, -238:].any()
+    assert trained.tower.stages[-1][-1].body[-1].weight.any()
+    with pytest.raises(WeightsError, match="make them the same"):
+        load_start(second, unguided)
+
+
 def test_a_restorer_that_gains_blocks_restores_at_first_as_before(pictures_folder, tmp_path):
     run("restorer", pictures_folder, tmp_path)
     path, sizes = tmp_path / "weights.safetensors", asdict(TINY.model.backbone_config())

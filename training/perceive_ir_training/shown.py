@@ -27,7 +27,7 @@ def perceiver_pictures(
     """Draw pairs of crops of one damaged picture, then thumbnails: pictures, severities, which are thumbnails."""
     settings, mix = config.perceiver, config.mix
     pairs, small = settings.batch * 2 // 5, settings.batch // 5
-    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural)
+    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural, mix.shrunk)
     wide = replace(wide, pixels=wide.pixels[:, :, :size])
     little = thumbnails.draw(small, size, mix.microscopy, random)
     damaged, true = damage_whole(wide, config, random, device, halves(size))

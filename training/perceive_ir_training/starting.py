@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -36,16 +37,19 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
-    """Read the weights of a file; its networks must have the sizes of the configuration, but it may lack the grid.
+    """Read the weights of a file; its networks must have the sizes of the configuration, but may lack grid and bands.
 
-    A compact backbone may have fewer residual blocks than wanted: those that it lacks begin as the identity. A readout
-    of whole pictures comes along where the configuration has one, and begins anew where the file has none.
+    A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack begin as the
+    identity. A readout of whole pictures comes along where the configuration has one, and begins anew where the file
+    has none.
     """
     found, _ = load_system(path)
     tower = config.model.tower_config()
     there = replace(found.config.tower_config(), overall=tower.overall)
-    if tower.grid and not config.model.semantics:
-        there = replace(there, grid=True)
+    if not config.model.semantics:  # what is measured last, a file may lack
+        there = replace(there, bands=there.bands or tower.bands, grid=there.grid or (tower.grid and not there.bands))
+    if all_fewer(there.blocks, tower.blocks):
+        there = replace(there, blocks=tower.blocks)
     backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
@@ -73,7 +77,12 @@ def grown(held: BackboneConfig, wanted: BackboneConfig) -> BackboneConfig:
     latent = held.encoder_blocks[-1]
     more = replace(held, encoder_blocks=(*wanted.encoder_blocks[:-1], latent), decoder_blocks=wanted.decoder_blocks)
     before, after = (c.encoder_blocks + c.decoder_blocks for c in (held, more))
-    return more if all(there <= asked for there, asked in zip(before, after, strict=True)) else held
+    return more if all_fewer(before, after) else held
+
+
+def all_fewer(there: Sequence[int], asked: Sequence[int]) -> bool:
+    """Whether there are as many blocks as are asked for at each level, or fewer."""
+    return len(there) == len(asked) and all(n <= wanted for n, wanted in zip(there, asked, strict=True))
 
 
 def unsigned(encoder: EncoderConfig) -> EncoderConfig:

@@ -5,6 +5,7 @@ from perceive_ir.networks.compact import Compact, CompactConfig
 from perceive_ir.networks.encoders import TOWER, ClipSpace, ClsTaps, EncoderConfig
 from perceive_ir.networks.foreign import ForeignNet
 from perceive_ir.networks.guidance import PGCA, PGM, Backbone, Guidance, Guide, Signals, SizeNeeds, unguided
+from perceive_ir.networks.measures import LIGHT, PATCH, light_of
 from perceive_ir.networks.model import GuidedNet, gate
 from perceive_ir.networks.nafnet import NAFNet, NAFNetConfig
 from perceive_ir.networks.promptir import PromptIR, PromptIRConfig
@@ -14,21 +15,19 @@ from perceive_ir.networks.system import BACKBONES, System, SystemConfig
 from perceive_ir.networks.tapped import PictureCFE, Readout, Tapped
 from perceive_ir.networks.tower import (
     CFE,
-    LIGHT,
     Encoder,
     Overall,
     Perceiver,
     Reading,
     TowerConfig,
     gather,
-    light_of,
     pool,
     pool_windows,
 )
 
 __all__ = [
-    "BACKBONES", "CFE", "LIGHT", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps", "Compact",
-    "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
+    "BACKBONES", "CFE", "LIGHT", "PATCH", "PGCA", "PGM", "TOWER", "Backbone", "Block", "ClipSpace", "ClsTaps",
+    "Compact", "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
     "NAFNetConfig", "Overall", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout",
     "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped",
     "TowerConfig", "gate", "gather", "light_of", "pool", "pool_windows", "recompute_blocks", "unguided",

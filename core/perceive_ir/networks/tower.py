@@ -16,21 +16,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceive_ir._vocabulary import TONAL_TYPES, TYPES
+from perceive_ir.networks.measures import BANDS, BLOCK, GRID, LIGHT, Bands, grid_maps, grid_strength
 
-BLOCK = 8
-"""Side of a block of JPEG."""
-GRID = 6
-"""How many numbers say how much the block grid stands out."""
 LEAST = 1e-4
 """Severities this near to 0 and 1 count as this far from them."""
-AROUND, APART = 7, 3
-"""Side of the neighbourhood whose darkest value counts in a thumbnail, and how many pixels such places are apart."""
-DARK_SHARES, LIGHT_SHARES = (0.02, 0.1, 0.25, 0.5, 0.75), (0.01, 0.5, 0.99)
-"""Up to which value these shares of the darkest values, and of the brightness, lie."""
-LIGHT = len(DARK_SHARES) + len(LIGHT_SHARES) + 2
-"""How many numbers say how light and dark lie in a thumbnail."""
-BLACK = 0.02
-"""Added to values before their logarithm."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +34,15 @@ class TowerConfig:
     tiers: int = 3
     grid: bool = False
     """Whether the block grid of JPEG is measured beside the tower, which cannot see where jumps stand in line."""
+    bands: bool = False
+    """Whether detail is measured by its size and direction beside the tower."""
     overall: bool = False
     """Whether a readout of its own says which types a whole picture has; else it is the mean over its parts."""
 
     @property
     def semantics(self) -> tuple[int, ...]:
-        """Sizes of the pooled feature vectors F_l: mean and spread of every channel; last, what the grid measures."""
-        return tuple(2 * w for w in self.widths) + (GRID,) * self.grid
+        """Sizes of the pooled feature vectors F_l: mean and spread of every channel; last, what is measured beside."""
+        return tuple(2 * w for w in self.widths) + (GRID,) * self.grid + (BANDS,) * self.bands
 
 
 @dataclass(frozen=True)
@@ -66,16 +57,18 @@ class Reading:
 
 
 class TowerBlock(nn.Module):
-    """Two normalised 3x3 convolutions, added to the input."""
+    """Two normalised 3x3 convolutions, added to the input; it begins as the identity of what is not negative."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        last = nn.BatchNorm2d(width)
+        nn.init.zeros_(last.weight)
         self.body = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            nn.BatchNorm2d(width),
+            last,
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -116,36 +109,6 @@ class Tower(nn.Module):
         return tuple(maps)
 
 
-def grid_maps(image: Tensor) -> Tensor:
-    """Measure jumps in brightness in cells of 8 x 8 pixels: (B, 3, H, W) -> (B, 18, H/8, W/8).
-
-    Across each of the 8 columns and then the 8 rows of a cell: how much larger the jump is than those beside it; then
-    the mean jump across columns and across rows.
-    """
-    grey = image.mean(dim=1)
-    excess, jumps = zip(*(jumps_along_lines(lines) for lines in (grey, grey.mT)), strict=True)
-    columns, rows = (e.unflatten(2, (-1, BLOCK)).unflatten(1, (-1, BLOCK)).mean(dim=2) for e in excess)
-    phases = torch.cat([columns.movedim(-1, 1), rows.movedim(-1, 1).mT], dim=1)
-    return torch.cat([phases, F.avg_pool2d(torch.stack([jumps[0], jumps[1].mT], dim=1), BLOCK)], dim=1)
-
-
-def jumps_along_lines(lines: Tensor) -> tuple[Tensor, Tensor]:
-    """Return (B, H, W): by how much the jump from each pixel to the next is above those beside it, and the jump."""
-    steps = F.pad(lines, (1, 2), mode="replicate").diff(dim=-1).abs()
-    jump = steps[..., 1:-1]
-    return jump - (steps[..., :-2] + steps[..., 2:]) / 2, jump
-
-
-def grid_strength(measured: Tensor) -> Tensor:
-    """Say how much one line in eight stands out: means of `grid_maps` (..., 18) -> (..., 6), wherever the grid lies."""
-    columns, rows, jumps = measured.split([BLOCK, BLOCK, 2], dim=-1)
-    found = []
-    for phases, jump in zip((columns, rows), jumps.split(1, dim=-1), strict=True):
-        ordered = phases.sort(dim=-1, descending=True).values
-        found.append((ordered[..., [0, 1, BLOCK - 1]] - ordered[..., [BLOCK // 2]]) / (jump + 1 / 255))
-    return torch.cat(found, dim=-1)
-
-
 class Encoder(Protocol):
     """A frozen image encoder that guides a restorer: the compact tower, or a large one behind the same interface."""
 
@@ -170,6 +133,7 @@ class Perceiver(nn.Module):
         self.config = config or TowerConfig()
         pooled = sum(self.config.semantics)
         self.tower = Tower(self.config)
+        self.bands = Bands() if self.config.bands else None
         self.normalise = nn.BatchNorm1d(pooled)
         self.project = nn.Linear(pooled, self.config.embedding)
         self.tiers = nn.Parameter(torch.randn(self.config.tiers, self.config.embedding))
@@ -183,10 +147,12 @@ class Perceiver(nn.Module):
         return F.normalize(embedding, dim=-1) if normalize else embedding
 
     def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
-        """Return F_1 .. F_4 of whole crops, each (B, 2 W_l), and what the grid measures (B, 6)."""
+        """Return F_1 .. F_4 of whole crops, each (B, 2 W_l), and what is measured of grid and bands (B, ...)."""
         found = [pool(maps) for maps in self.tower(image)]
         if self.config.grid:
             found.append(grid_strength(grid_maps(image).mean(dim=(2, 3))))
+        if self.bands is not None:
+            found.append(self.bands.said(self.bands.maps(image).mean(dim=(2, 3))))
         return tuple(found)
 
     def semantics_of_windows(self, image: Tensor, margin: int, window: int, stride: int) -> tuple[Tensor, ...]:
@@ -201,6 +167,9 @@ class Perceiver(nn.Module):
         if self.config.grid:
             means = pooled(grid_maps(image), BLOCK)[:, : 2 * BLOCK + 2]
             found.append(grid_strength(means.movedim(1, -1)).movedim(-1, 1))
+        if self.bands is not None:
+            means = self.bands.of_windows(image, margin, window, stride)
+            found.append(self.bands.said(means.movedim(1, -1)).movedim(-1, 1))
         return tuple(found)
 
     def join(self, semantics: Sequence[Tensor]) -> Tensor:
@@ -280,21 +249,6 @@ def gather(crops: Reading, overviews: Reading, lights: Tensor) -> Tensor:
         for r in (crops, overviews)
     )
     return torch.cat([near.mean(dim=0), near.std(dim=0, correction=0), far.mean(dim=0), lights.mean(dim=0)])
-
-
-def light_of(thumbnail: Tensor) -> Tensor:
-    """Say how light and dark lie in a thumbnail (3, h, w): (LIGHT,).
-
-    Haze lies over everything, so no place stays dark in any colour, which a pale scene seldom shows: the least value of
-    each neighbourhood, in shares; then brightness, in shares, its spread, and how much colour there is.
-    """
-    thumbnail = thumbnail.clamp(0, 1)
-    least, most = thumbnail.aminmax(dim=0)
-    dark = -F.max_pool2d(-least[None, None], AROUND, APART, AROUND // 2).flatten()
-    bright = thumbnail.mean(dim=0)[::APART, ::APART].flatten()
-    shares = [torch.quantile(v, v.new_tensor(at)) for v, at in ((dark, DARK_SHARES), (bright, LIGHT_SHARES))]
-    colour = ((most - least) / (most + BLACK)).mean()
-    return torch.cat([(torch.cat(shares) + BLACK).log(), colour[None], bright.std(correction=0)[None]])
 
 
 def pool(maps: Tensor) -> Tensor:
