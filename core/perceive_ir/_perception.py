@@ -22,7 +22,7 @@ from torch import Tensor
 from perceive_ir._device import in_company
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
-from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, gather, light_of
+from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, far_shares, gather, light_of
 
 CROP = 128
 """Side of a crop, in pixels."""
@@ -79,8 +79,8 @@ class Perception:
 
     @property
     def weightiest(self) -> tuple[str, ...]:
-        """All types, that first of which most is to be expected: probability times severity."""
-        return tuple(sorted(self.types, key=lambda t: -self.types[t] * self.severities[t]))
+        """All types, that first of which most is to be expected."""
+        return weightiest(self.types, self.severities)
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -307,9 +307,13 @@ def joined(features: Iterator[Features], count: int) -> Features:
 
 def combine(crops: Tensor, overviews: Tensor) -> Tensor:
     """Mean over crops (N, T); for types that change the light of the whole picture, thumbnails (M, T) count as much."""
-    mean = crops.mean(dim=0)
-    tonal = torch.tensor([t in TONAL_TYPES for t in TYPES], device=mean.device)
-    return torch.where(tonal, (mean + overviews.mean(dim=0)) / 2, mean)
+    far = far_shares().to(crops)
+    return (1 - far) * crops.mean(dim=0) + far * overviews.mean(dim=0)
+
+
+def weightiest(types: Mapping[str, float], severities: Mapping[str, float]) -> tuple[str, ...]:
+    """All types, that first of which most is to be expected: probability times severity."""
+    return tuple(sorted(types, key=lambda t: -types[t] * severities[t]))
 
 
 def degree(severity: float) -> str:

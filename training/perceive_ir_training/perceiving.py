@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from perceive_ir import TYPES, Perception, Restorer
-from perceive_ir._perception import DEGREES, PRESENT, degree
+from perceive_ir._perception import DEGREES, PRESENT, degree, weightiest
 from perceive_ir.degradations import Mixture
 from perceive_ir_training.classical import Pixels
 from perceive_ir_training.data import SUFFIXES, Picture, Pictures, load_pictures, read_picture
@@ -56,8 +56,8 @@ class Seen:
 
     @property
     def first(self) -> str:
-        """The type that is named first: the one of which most is to be expected."""
-        return max(self.types, key=lambda t: self.types[t] * self.severities[t])
+        """The type that is named first."""
+        return weightiest(self.types, self.severities)[0]
 
     @property
     def degree(self) -> str:

@@ -20,6 +20,7 @@ from perceive_ir.networks.tower import (
     Perceiver,
     Reading,
     TowerConfig,
+    far_shares,
     gather,
     pool,
     pool_windows,
@@ -30,5 +31,5 @@ __all__ = [
     "Compact", "CompactConfig", "Encoder", "EncoderConfig", "ForeignNet", "Guidance", "Guide", "GuidedNet", "NAFNet",
     "NAFNetConfig", "Overall", "Perceiver", "PictureCFE", "PromptIR", "PromptIRConfig", "Reading", "Readout",
     "Restormer", "RestormerConfig", "Signals", "SizeNeeds", "Specialists", "System", "SystemConfig", "Tapped",
-    "TowerConfig", "gate", "gather", "light_of", "pool", "pool_windows", "recompute_blocks", "unguided",
+    "TowerConfig", "far_shares", "gate", "gather", "light_of", "pool", "pool_windows", "recompute_blocks", "unguided",
 ]  # fmt: skip

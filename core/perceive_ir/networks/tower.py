@@ -224,10 +224,9 @@ class Overall(nn.Linear):
 
     def rule(self) -> Tensor:
         """Weights (T, 3 said + LIGHT) that give the mean over the parts."""
-        tonal = torch.tensor([float(t in TONAL_TYPES) for t in TYPES])
+        kinds, far = torch.arange(self.out_features), far_shares()
         weights = torch.zeros(self.out_features, 3, self.said)
-        kinds = torch.arange(self.out_features)
-        weights[kinds, 0, kinds], weights[kinds, 2, kinds] = 1 - tonal / 2, tonal / 2
+        weights[kinds, 0, kinds], weights[kinds, 2, kinds] = 1 - far, far
         return F.pad(weights.flatten(1), (0, LIGHT))
 
     def forward(self, gathered: Tensor) -> Tensor:
@@ -239,6 +238,12 @@ class Overall(nn.Linear):
         logits = severities.float().logit(eps=LEAST)
         found: Tensor = (self.slopes * logits + self.by_light(light)).sigmoid()
         return found
+
+
+def far_shares() -> Tensor:
+    """How much thumbnails count in what is said of each type (T,): half for those that change the light of the whole
+    picture, nothing for the others."""
+    return torch.tensor([0.5 * (t in TONAL_TYPES) for t in TYPES])
 
 
 def gather(crops: Reading, overviews: Reading, lights: Tensor) -> Tensor:
