@@ -206,6 +206,16 @@ def test_every_other_family_is_written_with_its_feature_vectors(make_system: Any
     torch.testing.assert_close(compute(Path("r.onnx"), image, condition, *vectors)[0], expected, rtol=0, atol=1e-3)
 
 
+def test_a_perceiver_with_bands_is_written_for_crops_of_any_size(make_system: Any) -> None:
+    system = make_system(tower={"widths": (4, 4, 8, 16), "grid": True, "bands": True}, semantics=False)
+    save_system("b.safetensors", system, Card("b", "0"), half=False)
+    assert export_onnx("b.safetensors", "b.onnx", "perceiver") <= 1e-3
+    for crops in (torch.rand(1, 3, 16, 48), torch.rand(3, 3, 112, 80)):
+        with torch.inference_mode():
+            read = system.perceiver(crops)
+        torch.testing.assert_close(compute(Path("b.onnx"), crops)[1], read.type_logits.sigmoid(), rtol=0, atol=1e-3)
+
+
 @pytest.mark.slow
 def test_a_perceiver_is_written_with_the_feature_vectors_that_guide(make_system: Any) -> None:
     save_system("r.safetensors", make_system(), Card("r", "0"), half=False)

@@ -462,6 +462,17 @@ def test_a_shrunk_crop_shows_more_of_its_scene():
     assert crop(ramp, 96, random(), 4).shape == (96, 96, 3)
 
 
+def test_the_perceiver_is_shown_shrunk_pictures_too():
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[:, None, None], 256, axis=1).repeat(3, axis=2)
+    pictures = Pictures((Picture("ramp", ramp, grey=True),))
+    spans = {}
+    for share in (0.0, 1.0):
+        config = replace(TINY, mix=MixConfig(clean=1.0, shrunk=share))
+        images, _, thumbnails = perceiver_pictures(pictures, pictures, config, random(), 32)
+        spans[share] = (images[~thumbnails] * 255).diff(dim=2).abs().amax((1, 2, 3)).max().round().item()
+    assert 1 == spans[0.0] < spans[1.0]
+
+
 def test_clean_pictures_that_are_told_clean_cost_nothing_and_teach_nothing(pictures_folder, tmp_path):
     mix = MixConfig(clean=1.0, told_less=0.0, told_wrong=0.0)
     progress = run("restorer", pictures_folder, tmp_path, replace(TINY, mix=mix))

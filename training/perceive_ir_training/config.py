@@ -166,7 +166,7 @@ class MixConfig:
     procedural: float = 0.0
     """Share of crops from pictures that are drawn by formula."""
     shrunk: float = 0.0
-    """Share of the restorer's crops that come from a picture made two to four times smaller: more of its scene."""
+    """Share of crops that come from a picture made two to four times smaller, as far as it is large enough."""
     paired: float = 0.0
     """Share of the restorer's samples that are pairs of a damaged picture and its target."""
     perceived: float = 0.0

@@ -51,6 +51,8 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     if all_fewer(there.blocks, tower.blocks):
         there = replace(there, blocks=tower.blocks)
     backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()
+    if there != tower:
+        there = found.config.tower_config()  # what the file holds, to be told
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
         (backbone, backbone if grown(backbone, wanted_backbone) == wanted_backbone else wanted_backbone),
@@ -61,6 +63,8 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
         if held != wanted:
             raise WeightsError(f"{path} holds {held}, the configuration expects {wanted}; make them the same")
     system = System(replace(config.model, encoder=found.config.encoder))
+    for block in system.perceiver.tower.added_to(found.config.tower_config().blocks):
+        block.silence()
     fresh = system.state_dict()
     taken = {name: widened(tensor, fresh[name]) for name, tensor in found.state_dict().items() if name in fresh}
     system.load_state_dict({**fresh, **taken})

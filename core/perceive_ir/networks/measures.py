@@ -115,7 +115,10 @@ class Bands(nn.Module):
             return torch.cat([grey, grey.square(), (grey + FLOOR).log(), *colours], dim=-1).movedim(-1, 1)
 
     def of_windows(self, image: Tensor, margin: int, window: int, stride: int) -> Tensor:
-        """Return means of `maps` over sliding windows inside a margin: (B, BANDS, rows, columns); sizes in pixels."""
+        """Return means of `maps` over sliding windows inside a margin: (B, BANDS, rows, columns); sizes in pixels.
+
+        Of a window that is smaller than a patch, the patch that begins where it does.
+        """
         step = math.gcd(PATCH, stride)
         inside, edge = max(1, (window - PATCH) // step + 1), margin // step
         rows, columns = (edge + (n - 2 * margin - window) // step + inside for n in image.shape[2:])

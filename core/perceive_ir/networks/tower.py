@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 import torch
 import torch.nn.functional as F
@@ -57,22 +57,24 @@ class Reading:
 
 
 class TowerBlock(nn.Module):
-    """Two normalised 3x3 convolutions, added to the input; it begins as the identity of what is not negative."""
+    """Two normalised 3x3 convolutions, added to the input."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        last = nn.BatchNorm2d(width)
-        nn.init.zeros_(last.weight)
         self.body = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, bias=False),
             nn.BatchNorm2d(width),
             nn.ReLU(inplace=True),
             nn.Conv2d(width, width, 3, padding=1, bias=False),
-            last,
+            nn.BatchNorm2d(width),
         )
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.body(x), inplace=True)
+
+    def silence(self) -> None:
+        """Change nothing from here on, until it is trained: what comes in is never negative."""
+        nn.init.zeros_(cast(Tensor, self.body[-1].weight))
 
 
 class Tower(nn.Module):
@@ -95,6 +97,11 @@ class Tower(nn.Module):
             previous = width
         self.stages = nn.ModuleList(stages)
         self.config = config
+
+    def added_to(self, blocks: Sequence[int]) -> list[TowerBlock]:
+        """Return the blocks that a tower with fewer blocks at each level lacks."""
+        own = [[layer for layer in stage if isinstance(layer, TowerBlock)] for stage in cast(Any, self.stages)]
+        return [block for level, count in zip(own, blocks, strict=True) for block in level[count:]]
 
     @property
     def reach(self) -> int:
