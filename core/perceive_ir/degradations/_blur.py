@@ -27,7 +27,7 @@ class Blur(Part):
     .. math:: y = \Big(\tfrac{1}{P} \sum_p x^\gamma(\cdot - 10.5\, s\, k_p)\Big)^{1/\gamma}
 
     with points :math:`|k_p| \le 1` about their own mean: a smooth random path of length 2 at most (a shake of up to
-    21 s pixels), a disc of radius 0.6 (defocus) or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a
+    21 s pixels; every fourth in 5 to 15 halts, as where frames of a film are added up), a disc of radius 0.6 (defocus) or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a
     sensor does, :math:`\gamma = 1` mixes values. The standard variant is a straight shake at 30 degrees, in values.
     """
 
@@ -56,13 +56,16 @@ class Blur(Part):
 
 
 def _shake(draw: Draw) -> Tensor:
-    """Return smooth random paths (n, P, 2) within the unit disc; every third is straight."""
+    """Return random paths (n, P, 2) within the unit disc: every third is straight, every fourth goes by halts."""
     start = draw.vary(math.pi / 6, 0, 2 * math.pi, 1)
     bend = draw.vary(0, 0, 4, 1) * ~draw.chance(0.35, 1)
     knots = F.interpolate(draw.normal(2, 6), POINTS, mode="linear", align_corners=True)
     heading = start + bend * knots[:, 0].cumsum(1) / POINTS * 2
     speed = torch.exp(0.6 * knots[:, 1] * (1.0 if draw.varied else 0.0))
     path: Tensor = (torch.stack([-torch.sin(heading), torch.cos(heading)], -1) * speed[..., None]).cumsum(1)
+    halts = torch.where(draw.chance(0.25, 1), draw.uniform(5, 16, 1).floor(), POINTS)
+    halt = ((torch.arange(POINTS, device=draw.device) * halts / POINTS).floor() + 0.5) * POINTS / halts
+    path = path.gather(1, halt.long()[..., None].expand_as(path))
     path -= path.mean(1, keepdim=True)
     radius: Tensor = torch.linalg.vector_norm(path, dim=-1)
     return path / radius.amax(1)[:, None, None]

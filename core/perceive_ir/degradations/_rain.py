@@ -37,7 +37,8 @@ class Rain(Part):
     with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
     :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`. Varied rain may be sparse and bright, or thick, and its
     layers and its veil may set in earlier. It may also fall more densely in some places than in others, as if ``s``
-    were larger there, and so many fine streaks, or soft curtains, may fall that they add light everywhere.
+    were larger there, and so many fine streaks, or soft curtains, may fall that they add light everywhere; the
+    streaks themselves may then be faint against that light.
     """
 
     layers: Tensor
@@ -73,7 +74,7 @@ class Rain(Part):
         light = draw.vary(0.75, 0.6, 0.9, 1, 1, 1)
         screen = draw.vary(0.5, 0, 1, 1, 1, 1)
         pours = draw.chance(0.4, 1, 1, 1)
-        fine = torch.where(pours, draw.uniform(0.1, 0.6, 1, 1, 1), 0) * _fine(draw, angle)
+        fine = torch.where(pours, draw.uniform(0.15, 0.7, 1, 1, 1), 0) * _fine(draw, angle)
         layers = torch.where(pours, draw.uniform(0, 0.6, 1, 1, 1), 1) * layers
         return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light, fine, _cover(draw))
 
@@ -96,7 +97,7 @@ def weights(severity: Tensor, onsets: Tensor) -> Tensor:
 
 def _cover(draw: Draw) -> Tensor:
     """Return how dense rain is in each place (n, 1, H, W); of small windows most of the contrast lies between them."""
-    contrast = torch.where(draw.chance(0.45, 1, 1, 1), draw.uniform(0.2, 0.7, 1, 1, 1), 0)
+    contrast = torch.where(draw.chance(0.6, 1, 1, 1), draw.uniform(0.2, 0.9, 1, 1, 1), 0)
     cover = torch.exp((0.3 if draw.window else 1.0) * contrast * smooth_field(draw, 2))
     cover = cover / cover.mean((-2, -1), keepdim=True)
     between = torch.exp(0.9 * contrast * draw.normal(1, 1, 1) - 0.4 * contrast.square())
@@ -115,7 +116,8 @@ def _fine(draw: Draw, angle: Tensor) -> Tensor:
     along = lengths * torch.linspace(-0.5, 0.5, 2 * FINEST, device=draw.device)
     points = torch.stack([torch.cos(angle)[:, None] * along, torch.sin(angle)[:, None] * along], -1) + FINEST // 2
     lines = splat(points, torch.full_like(along, 0.5 / FINEST), FINEST, FINEST)
-    return F.conv2d(drops.transpose(0, 1), lines[:, None], groups=draw.n).transpose(0, 1)
+    streaks = F.conv2d(drops.transpose(0, 1), lines[:, None], groups=draw.n).transpose(0, 1)
+    return 1 + draw.uniform(0.15, 1, 1, 1, 1) * (streaks - 1)  # many behind one another: light, and little contrast
 
 
 def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
