@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations import ORDER, Mixture, degrade
+from perceive_ir.degradations._part import Draw
+from perceive_ir.degradations._rain import _fine as fine_streaks
 
 SEVERITIES = (0.1, 0.25, 0.5, 0.75, 1.0)
 BY_TYPE = pytest.mark.parametrize("type", TYPES)
@@ -110,6 +113,24 @@ def test_some_rain_adds_light_everywhere_and_none_of_it_is_in_the_standard_varia
         mixture = draw(x, "rain", varied=varied)
         added = mixture.apply(x, vector(40, rain=0.35), quantise=False) - x
         assert int((added.quantile(0.05, dim=-1).mean((1, 2)) > 0.01).sum()) in some
+
+
+def test_streaks_without_number_may_be_faint_against_the_light_that_they_add() -> None:
+    plain = torch.zeros(60, dtype=torch.bool)
+    source = Draw(60, 96, 96, torch.Generator().manual_seed(0), plain, varied=True)
+    light = fine_streaks(source, torch.zeros(60))
+    torch.testing.assert_close(light.mean((1, 2, 3)), torch.ones(60), atol=0.2, rtol=0)
+    contrast = light.std((1, 2, 3))
+    assert int((contrast < 0.1).sum()) > 6 and int((contrast > 0.5).sum()) > 6
+
+
+def test_some_shakes_go_by_halts_and_the_standard_one_does_not() -> None:
+    x = torch.zeros(60, 3, 61, 61)
+    x[..., 30, 30] = 1
+    for varied, some in ((True, range(4, 20)), (False, range(1))):
+        seen = draw(x, "blur", varied=varied).apply(x, vector(60, blur=1.0), quantise=False)[:, 0]
+        spots = [label(point > 1e-3, np.ones((3, 3)))[1] for point in seen.numpy()]
+        assert sum(count > 2 for count in spots) in some
 
 
 def test_haze_lets_through_the_light_of_its_formula() -> None:

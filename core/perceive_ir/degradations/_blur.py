@@ -27,8 +27,9 @@ class Blur(Part):
     .. math:: y = \Big(\tfrac{1}{P} \sum_p x^\gamma(\cdot - 10.5\, s\, k_p)\Big)^{1/\gamma}
 
     with points :math:`|k_p| \le 1` about their own mean: a smooth random path of length 2 at most (a shake of up to
-    21 s pixels; every fourth in 5 to 15 halts, as where frames of a film are added up), a disc of radius 0.6 (defocus) or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a
-    sensor does, :math:`\gamma = 1` mixes values. The standard variant is a straight shake at 30 degrees, in values.
+    21 s pixels; every fourth in 5 to 15 halts, as where frames of a film are added up), a disc of radius 0.6 (defocus)
+    or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a sensor does, :math:`\gamma = 1` mixes values.
+    The standard variant is a straight shake at 30 degrees, in values.
     """
 
     points: Tensor
