@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import label
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations import ORDER, Mixture, degrade
+from perceive_ir.degradations._blur import _shake as shakes
 from perceive_ir.degradations._part import Draw
 from perceive_ir.degradations._rain import _fine as fine_streaks
 
@@ -125,12 +125,11 @@ def test_streaks_without_number_may_be_faint_against_the_light_that_they_add() -
 
 
 def test_some_shakes_go_by_halts_and_the_standard_one_does_not() -> None:
-    x = torch.zeros(60, 3, 61, 61)
-    x[..., 30, 30] = 1
-    for varied, some in ((True, range(4, 20)), (False, range(1))):
-        seen = draw(x, "blur", varied=varied).apply(x, vector(60, blur=1.0), quantise=False)[:, 0]
-        spots = [label(point > 1e-3, np.ones((3, 3)))[1] for point in seen.numpy()]
-        assert sum(count > 2 for count in spots) in some
+    for varied, some in ((True, range(6, 25)), (False, range(1))):
+        paths = shakes(Draw(60, 8, 8, torch.Generator().manual_seed(0), torch.zeros(60, dtype=torch.bool), varied))
+        halts = [len(path.unique(dim=0)) for path in paths]
+        assert sum(count <= 15 for count in halts) in some
+        assert min(halts) >= 5
 
 
 def test_haze_lets_through_the_light_of_its_formula() -> None:
