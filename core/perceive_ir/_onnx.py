@@ -166,7 +166,7 @@ class Chain(nn.Module):
         for member, own in zip(cast(Sequence[GuidedNet], self.members), self.own, strict=True):
             told = Signals(condition * own, semantics or None)
             guide = guided_by(member.guidance.affine(told))  # of all pictures at once
-            image = image + gate(told.condition) * (member.plain(image, guide) - image)
+            image = image + gate(told.condition) * (member.work(image, guide, told.condition) - image)
         return image
 
 

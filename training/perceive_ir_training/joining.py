@@ -64,6 +64,11 @@ def load_member(system: System, group: str, path: str) -> nn.Module:
     if there != wanted:
         raise ValueError(f"{path} has restorers of other sizes ({there}, not {wanted}); {REMEDY}")
     member = part_of(other, group)
+    if "haze" in group.split("+") and other.config.scattering != system.config.scattering:
+        raise ValueError(
+            f"{path} has a restorer of {group} with scattering = {other.config.scattering}, the first weights have "
+            f"{system.config.scattering}; {REMEDY}"
+        )
     if shapes(member) != shapes(part_of(system, group)):
         sizes = f"{other.config.semantic_sizes()}, not {system.config.semantic_sizes()}"
         raise ValueError(f"{path} has restorers for features of other sizes ({sizes}); {REMEDY}")

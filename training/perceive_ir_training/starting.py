@@ -37,8 +37,9 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
-    """Read the weights of a file; its networks must have the sizes of the configuration, but may lack grid and bands.
+    """Read the weights of a file; its networks must have the sizes of the configuration, but may lack what can be added.
 
+    That is grid and bands of the perceiver, and the law of scattering, which at first counts as much as the network.
     A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack begin as the
     identity. A readout of whole pictures comes along where the configuration has one, and begins anew where the file
     has none.
@@ -53,11 +54,13 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()
     if there != tower:
         there = found.config.tower_config()  # what the file holds, to be told
+    lifts = found.config.scattering
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
         (backbone, backbone if grown(backbone, wanted_backbone) == wanted_backbone else wanted_backbone),
         (there, tower),
         (found.config.groups, config.model.groups),
+        (f"scattering = {lifts}", f"scattering = {lifts and config.model.scattering}"),
     )
     for held, wanted in pairs:
         if held != wanted:

@@ -8,18 +8,23 @@ from typing import cast
 from torch import Tensor, nn
 
 from perceive_ir.networks.guidance import Backbone, Guidance, Guide, Signals, SizeNeeds, fit
+from perceive_ir.networks.scattering import REACH, Scattering
 
 GATE_SLOPE = 4.0
 """Severity 1 / GATE_SLOPE opens the gate fully."""
 
 
 class GuidedNet(nn.Module):
-    """``out = in + gate(condition) * (backbone(in, guide) - in)``, all (B, 3, H, W)."""
+    """``out = in + gate(condition) * (backbone(in, guide) - in)``, all (B, 3, H, W).
 
-    def __init__(self, backbone: nn.Module, types: int, semantics: Sequence[int]) -> None:
+    With the number of the type ``haze``, the backbone is also shown what the law of scattering makes of the picture.
+    """
+
+    def __init__(self, backbone: nn.Module, types: int, semantics: Sequence[int], haze: int | None = None) -> None:
         super().__init__()
         self.backbone = backbone
         self.guidance = Guidance(self.plain.guided_channels, types, semantics)
+        self.scattering = None if haze is None else Scattering(self.plain.guided_channels, haze)
 
     @property
     def plain(self) -> Backbone:
@@ -33,8 +38,9 @@ class GuidedNet(nn.Module):
 
     @property
     def reach(self) -> int | None:
-        """How far the backbone sees."""
-        return self.plain.reach
+        """How far it sees."""
+        reach = self.plain.reach
+        return reach if reach is None or self.scattering is None else reach + REACH
 
     @property
     def bytes_per_pixel(self) -> float:
@@ -46,8 +52,15 @@ class GuidedNet(nn.Module):
         return cast(Guide, self.guidance(signals))
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
-        residual = self.plain(image, self.guide(signals)) - image
+        residual = self.work(image, self.guide(signals), signals.condition) - image
         return image + fit(gate(signals.condition), image) * residual
+
+    def work(self, image: Tensor, guide: Guide, condition: Tensor) -> Tensor:
+        """Restore a picture with a guide; the gate is not in it."""
+        if self.scattering is None:
+            return self.plain(image, guide)
+        restored: Tensor = self.scattering(self.plain, image, guide, condition)
+        return restored
 
 
 def gate(condition: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +19,7 @@ from perceive_ir.networks.model import GuidedNet
 
 
 class Specialists(nn.Module):
-    """A chain of guided networks, all of one shape; each is told of its own group of types alone."""
+    """A chain of guided networks with backbones of one shape; each is told of its own group of types alone."""
 
     own: Tensor
 
@@ -45,8 +46,8 @@ class Specialists(nn.Module):
     @property
     def reach(self) -> int | None:
         """How far the whole chain sees."""
-        reach = self.first.reach
-        return None if reach is None else reach * len(self.members)
+        reaches = [cast(GuidedNet, member).reach for member in self.members]
+        return None if None in reaches else sum(filter(None, reaches))
 
     @property
     def bytes_per_pixel(self) -> float:

@@ -47,6 +47,8 @@ class SystemConfig:
     """Whether the restorer is guided by feature vectors, beside the condition."""
     groups: tuple[str, ...] = ("+".join(TYPES),)
     """Types that one restorer undoes, joined by +; several groups are undone one after the other, in this order."""
+    scattering: bool = False
+    """Whether the restorer of haze is shown what the law of scattering makes of the picture."""
     types: tuple[str, ...] = TYPES
     tiers: tuple[str, ...] = TIERS
 
@@ -164,7 +166,8 @@ def build_restorer(config: SystemConfig) -> GuidedNet | Specialists:
     """Build one guided network, or one for each group of types."""
     _, build = BACKBONES[config.backbone]
     groups, semantics = config.split_groups(), config.semantic_sizes()
-    members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics) for _ in groups]
+    hazes = [config.types.index("haze") if config.scattering and "haze" in group else None for group in groups]
+    members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics, haze) for haze in hazes]
     if len(members) == 1:
         return members[0]
     return Specialists(members, [[config.types.index(t) for t in group] for group in groups], len(config.types))
