@@ -37,7 +37,7 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
 
 
 def load_start(path: str | Path, config: TrainConfig) -> System:
-    """Read the weights of a file; its networks must have the sizes of the configuration, but may lack what can be added.
+    """Read the weights of a file; its networks must have the sizes of the configuration, or lack what can be added.
 
     That is grid and bands of the perceiver, and the law of scattering, which at first counts as much as the network.
     A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack begin as the

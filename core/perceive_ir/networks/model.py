@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
 
 from perceive_ir.networks.guidance import Backbone, Guidance, Guide, Signals, SizeNeeds, fit
-from perceive_ir.networks.scattering import REACH, Scattering
+from perceive_ir.networks.scattering import CELL, REACH, Scattering
 
 GATE_SLOPE = 4.0
 """Severity 1 / GATE_SLOPE opens the gate fully."""
@@ -33,8 +35,9 @@ class GuidedNet(nn.Module):
 
     @property
     def size_needs(self) -> SizeNeeds:
-        """What the backbone needs of sizes."""
-        return self.plain.size_needs
+        """What the backbone needs of sizes, and the cells of the haze."""
+        needs = self.plain.size_needs
+        return needs if self.scattering is None else replace(needs, multiple_of=math.lcm(needs.multiple_of, CELL))
 
     @property
     def reach(self) -> int | None:

@@ -46,11 +46,10 @@ class Scattering(nn.Module):
     def __init__(self, channels: Mapping[int, int], haze: int) -> None:
         super().__init__()
         self.haze, self.finest = haze, min(channels)
-        self.show = nn.ModuleDict({str(level): nn.Conv2d(4, width, 3, padding=1) for level, width in channels.items()})
+        self.show = nn.ModuleDict({str(level): silent(width) for level, width in channels.items()})
         self.trust = nn.Conv2d(channels[self.finest], 1, 1)
-        for part in (*self.show.values(), self.trust):
-            nn.init.zeros_(cast(Tensor, part.weight))
-            nn.init.zeros_(cast(Tensor, part.bias))
+        nn.init.zeros_(self.trust.weight)
+        nn.init.zeros_(cast(Tensor, self.trust.bias))
 
     def forward(self, backbone: Backbone, image: Tensor, guide: Guide, condition: Tensor) -> Tensor:
         """Restore (B, 3, H, W); where the condition (B, T) or (B, T, h, w) has no haze, as the backbone does."""
@@ -74,12 +73,20 @@ class Scattering(nn.Module):
         return haze[:, :, None, None] if haze.ndim == 2 else fit(haze, image)
 
 
+def silent(width: int) -> nn.Conv2d:
+    """Return a convolution of the four channels that are shown; without haze to be seen it has nothing to say."""
+    convolution = nn.Conv2d(4, width, 3, padding=1, bias=False)
+    nn.init.zeros_(convolution.weight)
+    return convolution
+
+
 def lift(image: Tensor) -> tuple[Tensor, Tensor]:
     r"""Return the picture (B, 3, H, W) without the haze that its dark places show, and the share of light let through.
 
     .. math:: J = (x - A) / t + A, \qquad t = 1 - 0.95\,\min_{near, colour} x / A
 
-    where ``t`` (B, 1, H, W) is smoothed along the edges of the picture, whose sides must be divisible by 4.
+    where ``t`` (B, 1, H, W) is smoothed along the edges of the picture (a guided filter of He, Sun and Tang, 2010).
+    Sides must be divisible by 4.
     """
     with torch.autocast(image.device.type, enabled=False):
         x = image.float()
@@ -88,12 +95,12 @@ def lift(image: Tensor) -> tuple[Tensor, Tensor]:
         haze = -F.max_pool2d(-darkest, 2 * NEAR + 1, 1, NEAR) / AIRLIGHT
         fitted = fit_to(F.avg_pool2d(grey, CELL), 1 - TAKEN * haze)
         slope, offset = F.interpolate(fitted, scale_factor=CELL, mode="bilinear").split(1, 1)
-        through = (slope * grey + offset).clamp(THINNEST, 1)
+        through = (slope * grey + offset).clamp(THINNEST, 1.0)
         return ((x - AIRLIGHT) / through + AIRLIGHT).clamp(0, 1), through
 
 
 def fit_to(guide: Tensor, values: Tensor) -> Tensor:
-    """Return slope and offset (B, 2, h, w) that make values of the guide, each the mean of the fits around (He, 2010)."""
+    """Return slope and offset (B, 2, h, w) that turn the guide into values, the mean of the fits around each cell."""
     middle, level, product, square = mean(torch.cat([guide, values, guide * values, guide * guide], 1)).split(1, 1)
     slope = (product - middle * level) / (square - middle * middle + SOFTNESS)
     return mean(torch.cat([slope, level - slope * middle], 1))

@@ -6,6 +6,7 @@ the order in which damage is undone; a group of which a picture shows nothing co
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import cast
@@ -41,7 +42,8 @@ class Specialists(nn.Module):
     @property
     def size_needs(self) -> SizeNeeds:
         """What every member needs of sizes."""
-        return self.first.size_needs
+        needs = [cast(GuidedNet, member).size_needs for member in self.members]
+        return SizeNeeds(math.lcm(*(n.multiple_of for n in needs)), max(n.minimum for n in needs))
 
     @property
     def reach(self) -> int | None:
