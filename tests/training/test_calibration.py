@@ -1,5 +1,6 @@
 """Presence and severity are put right by measurement, and parts trained apart are put together."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -292,7 +293,10 @@ def test_weights_that_do_not_fit_each_other_are_refused_in_one_line(tmp_path):
     base, out = save(tmp_path / "0.safetensors", 0), tmp_path / "joined.safetensors"
     deep = save(tmp_path / "1.safetensors", 1, replace(TINY, tower={**TINY.tower, "blocks": (1, 1, 1, 2)}))
     wide = save(tmp_path / "2.safetensors", 2, replace(TINY, tower={"widths": (4, 8, 8, 8)}))
+    lawful = save(tmp_path / "3.safetensors", 3, replace(TINY, scattering=True))
+    law = f"{lawful} has a restorer of {GROUPS[2]} with scattering = True, the first weights have False"
     for perceivers, members, said in (
+        ([], [f"{GROUPS[2]}={lawful}"], re.escape(law)),
         ([base, deep], [], rf"{deep} has a perceiver of other sizes than {base} \(.*"),
         ([wide], [], rf"{wide} has a perceiver that the restorers do not fit \(.*"),
         ([], [f"{GROUPS[0]}={base}", f"{GROUPS[0]}={wide}"], rf"{wide} has restorers for features of other sizes \(.*"),
@@ -300,3 +304,5 @@ def test_weights_that_do_not_fit_each_other_are_refused_in_one_line(tmp_path):
         with pytest.raises(ValueError, match=f"^{said}; train with one configuration$"):
             join(base, out, perceivers, members)
     assert not out.exists()
+    join(lawful, out, [base], [f"{GROUPS[0]}={base}"])
+    assert load_system(out)[0].config.scattering

@@ -188,6 +188,21 @@ def test_a_restorer_that_gains_blocks_restores_at_first_as_before(pictures_folde
         load_start(tmp_path / "deeper.safetensors", TINY)
 
 
+def test_a_restorer_that_gains_the_law_of_scattering_learns_to_use_it(pictures_folder, tmp_path):
+    run("restorer", pictures_folder, tmp_path)
+    path, lawful = tmp_path / "weights.safetensors", replace(TINY, model=replace(TINY.model, scattering=True))
+    before, after = load_system(path)[0], load_start(path, lawful).eval()
+    x, told, hazy = torch.rand(2, 3, 48, 64), torch.zeros(2, 8), torch.zeros(2, 8)
+    told[:, TYPES.index("lowlight")] = hazy[:, TYPES.index("haze")] = 0.5
+    torch.testing.assert_close(after(x, after.signals(x, told)), before(x, before.signals(x, told)))
+    assert (after(x, after.signals(x, hazy)) - before(x, before.signals(x, hazy))).abs().max() > 1e-3
+    run("restorer", pictures_folder, tmp_path / "law", lawful, init_from=path)
+    learnt = load_system(tmp_path / "law" / "weights.safetensors")[0]
+    assert learnt.config.scattering and learnt.restorer.scattering.trust.bias.any()
+    with pytest.raises(WeightsError, match=r"holds scattering = True, .* expects scattering = False; make them"):
+        load_start(tmp_path / "law" / "weights.safetensors", TINY)
+
+
 def test_a_run_may_start_from_weights_of_its_own_kind_only(pictures_folder, tmp_path):
     with pytest.raises(WeightsError):
         run("restorer", pictures_folder, tmp_path, init_from=tmp_path / "none.safetensors")
