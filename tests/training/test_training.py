@@ -199,6 +199,7 @@ def test_a_restorer_that_gains_the_law_of_scattering_learns_to_use_it(pictures_f
     run("restorer", pictures_folder, tmp_path / "law", lawful, init_from=path)
     learnt = load_system(tmp_path / "law" / "weights.safetensors")[0]
     assert learnt.config.scattering and learnt.restorer.scattering.trust.bias.any()
+    assert all(part.weight.any() for part in learnt.restorer.scattering.show.values())
     with pytest.raises(WeightsError, match=r"holds scattering = True, .* expects scattering = False; make them"):
         load_start(tmp_path / "law" / "weights.safetensors", TINY)
 

@@ -54,13 +54,13 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()
     if there != tower:
         there = found.config.tower_config()  # what the file holds, to be told
-    lifts = found.config.scattering
+    lawful = found.config.scattering
     pairs = (
         (unsigned(found.config.encoder_config()), unsigned(config.model.encoder_config())),
         (backbone, backbone if grown(backbone, wanted_backbone) == wanted_backbone else wanted_backbone),
         (there, tower),
         (found.config.groups, config.model.groups),
-        (f"scattering = {lifts}", f"scattering = {lifts and config.model.scattering}"),
+        (f"scattering = {lawful}", f"scattering = {lawful and config.model.scattering}"),  # to be added, not taken away
     )
     for held, wanted in pairs:
         if held != wanted:

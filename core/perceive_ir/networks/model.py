@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
@@ -26,7 +25,8 @@ class GuidedNet(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.guidance = Guidance(self.plain.guided_channels, types, semantics)
-        self.scattering = None if haze is None else Scattering(self.plain.guided_channels, haze)
+        self.haze = haze
+        self.scattering = None if haze is None else Scattering(self.plain.guided_channels)
 
     @property
     def plain(self) -> Backbone:
@@ -37,17 +37,21 @@ class GuidedNet(nn.Module):
     def size_needs(self) -> SizeNeeds:
         """What the backbone needs of sizes, and the cells of the haze."""
         needs = self.plain.size_needs
-        return needs if self.scattering is None else replace(needs, multiple_of=math.lcm(needs.multiple_of, CELL))
+        if self.scattering is None:
+            return needs
+        return SizeNeeds(math.lcm(needs.multiple_of, CELL), max(needs.minimum, CELL))
 
     @property
     def reach(self) -> int | None:
-        """How far it sees."""
+        """How far it sees; the law is shown by a convolution, which sees farthest at the coarsest level."""
         reach = self.plain.reach
-        return reach if reach is None or self.scattering is None else reach + REACH
+        if reach is None or self.scattering is None:
+            return reach
+        return reach + REACH + int(2 ** (max(self.plain.guided_channels) - 1))
 
     @property
     def bytes_per_pixel(self) -> float:
-        """Memory that the backbone needs per pixel of its input."""
+        """Memory that the backbone needs per pixel of its input; the law fits into what that is rounded up by."""
         return self.plain.bytes_per_pixel
 
     def guide(self, signals: Signals) -> Guide:
@@ -60,9 +64,10 @@ class GuidedNet(nn.Module):
 
     def work(self, image: Tensor, guide: Guide, condition: Tensor) -> Tensor:
         """Restore a picture with a guide; the gate is not in it."""
-        if self.scattering is None:
+        if self.scattering is None or self.haze is None:
             return self.plain(image, guide)
-        restored: Tensor = self.scattering(self.plain, image, guide, condition)
+        believed = fit(gate(condition[:, self.haze : self.haze + 1]), image)
+        restored: Tensor = self.scattering(self.plain, image, guide, believed)
         return restored
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceive_ir.networks.guidance import Backbone, Guide, fit
+from perceive_ir.networks.guidance import Backbone, Guide
 
 AIRLIGHT = 0.9
 """Brightness of the haze."""
@@ -30,47 +30,38 @@ TAKEN = 0.95
 """Share of the haze that is taken away: a trace of it belongs to distance."""
 THINNEST = 0.15
 """Least share of the light that is taken to come through."""
-LUMA = (0.299, 0.587, 0.114)
-REACH = CELL * (NEAR + 2 * SMOOTH + 3)
+REACH = CELL * (NEAR + 2 * SMOOTH + 1) + 1
 """Pixels to each side on which the estimate depends."""
-SLOPE = 4.0
-"""Haze of severity 1 / SLOPE and more is believed as far as the network likes."""
 
 
 class Scattering(nn.Module):
-    """Shows a backbone the picture without haze, level by level, and mixes what it makes of it with that estimate.
+    """Shows a backbone what the law would change, level by level, and mixes its picture with that of the law.
 
     It enters through the guide, so that every backbone can have it. Fresh, nothing is shown and both count alike.
     """
 
-    def __init__(self, channels: Mapping[int, int], haze: int) -> None:
+    def __init__(self, channels: Mapping[int, int]) -> None:
         super().__init__()
-        self.haze, self.finest = haze, min(channels)
+        self.finest = min(channels)
         self.show = nn.ModuleDict({str(level): silent(width) for level, width in channels.items()})
         self.trust = nn.Conv2d(channels[self.finest], 1, 1)
         nn.init.zeros_(self.trust.weight)
         nn.init.zeros_(cast(Tensor, self.trust.bias))
 
-    def forward(self, backbone: Backbone, image: Tensor, guide: Guide, condition: Tensor) -> Tensor:
-        """Restore (B, 3, H, W); where the condition (B, T) or (B, T, h, w) has no haze, as the backbone does."""
-        told = self.told(condition, image)
-        lifted, through = lift(image)
-        seen = told * torch.cat([lifted - image, 1 - through], 1)
-        trust = seen[:, :1]
+    def forward(self, backbone: Backbone, image: Tensor, guide: Guide, believed: Tensor) -> Tensor:
+        """Restore (B, 3, H, W), as far as haze is believed (B, 1, 1, 1) or (B, 1, H, W), 0 to 1, by the law too."""
+        change, through = lift(image)
+        seen = believed * torch.cat([change, 1 - through], 1)
+        heard: dict[int, Tensor] = {}
 
         def shown(level: int, features: Tensor) -> Tensor:
-            nonlocal trust
-            features = guide(level, features) + self.show[str(level)](F.avg_pool2d(seen, 2 ** (level - 1)))
-            trust = self.trust(features) if level == self.finest else trust
-            return features
+            part = F.avg_pool2d(seen, 2 ** (level - 1)) if level > 1 else seen
+            heard[level] = guide(level, features) + self.show[str(level)](part.to(features.dtype))
+            return heard[level]
 
         restored = backbone(image, shown)
-        return restored + told * torch.sigmoid(trust) * (lifted - restored)
-
-    def told(self, condition: Tensor, image: Tensor) -> Tensor:
-        """Return min(1, 4 x severity of the haze), (B, 1, 1, 1) or (B, 1, H, W)."""
-        haze = condition[:, self.haze : self.haze + 1].mul(SLOPE).clamp(0, 1)
-        return haze[:, :, None, None] if haze.ndim == 2 else fit(haze, image)
+        share = believed * torch.sigmoid(self.trust(heard[self.finest]))
+        return restored + share * (image + change - restored)
 
 
 def silent(width: int) -> nn.Conv2d:
@@ -81,32 +72,33 @@ def silent(width: int) -> nn.Conv2d:
 
 
 def lift(image: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Return the picture (B, 3, H, W) without the haze that its dark places show, and the share of light let through.
+    r"""Return what lifts the haze off a picture (B, 3, H, W), to be added to it, and the share of light let through.
 
-    .. math:: J = (x - A) / t + A, \qquad t = 1 - 0.95\,\min_{near, colour} x / A
+    .. math:: (x - A) / t + A - x, \qquad t = 1 - 0.95\,\min_{near, colour} x / A
 
-    where ``t`` (B, 1, H, W) is smoothed along the edges of the picture (a guided filter of He, Sun and Tang, 2010).
-    Sides must be divisible by 4.
+    where ``t`` (B, 1, H, W) is smoothed along the edges of the picture (a guided filter of He, Sun and Tang, 2010), and
+    the lifted picture stays in [0, 1]. Sides must be divisible by 4. What lies outside [0, 1] counts as 0 or 1.
     """
     with torch.autocast(image.device.type, enabled=False):
-        x = image.float()
-        grey = (x * x.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        x = image.float().clamp(0, 1)
+        grey = 0.299 * x[:, :1] + 0.587 * x[:, 1:2] + 0.114 * x[:, 2:]
         darkest = -F.max_pool2d(-x.amin(1, keepdim=True), CELL)
         haze = -F.max_pool2d(-darkest, 2 * NEAR + 1, 1, NEAR) / AIRLIGHT
-        fitted = fit_to(F.avg_pool2d(grey, CELL), 1 - TAKEN * haze)
+        fitted = guided_fit(F.avg_pool2d(grey, CELL), 1 - TAKEN * haze)
         slope, offset = F.interpolate(fitted, scale_factor=CELL, mode="bilinear").split(1, 1)
         through = (slope * grey + offset).clamp(THINNEST, 1.0)
-        return ((x - AIRLIGHT) / through + AIRLIGHT).clamp(0, 1), through
+        return ((x - AIRLIGHT) / through + AIRLIGHT).clamp(0, 1) - x, through
 
 
-def fit_to(guide: Tensor, values: Tensor) -> Tensor:
-    """Return slope and offset (B, 2, h, w) that turn the guide into values, the mean of the fits around each cell."""
-    middle, level, product, square = mean(torch.cat([guide, values, guide * values, guide * guide], 1)).split(1, 1)
-    slope = (product - middle * level) / (square - middle * middle + SOFTNESS)
-    return mean(torch.cat([slope, level - slope * middle], 1))
+def guided_fit(brightness: Tensor, values: Tensor) -> Tensor:
+    """Return slope and offset (B, 2, h, w) that turn brightness into values, the mean of the fits around each cell."""
+    moments = torch.cat([brightness, values, brightness * values, brightness * brightness], 1)
+    bright, value, product, square = mean_around(moments).split(1, 1)
+    slope = (product - bright * value) / (square - bright * bright + SOFTNESS)
+    return mean_around(torch.cat([slope, value - slope * bright], 1))
 
 
-def mean(x: Tensor) -> Tensor:
+def mean_around(x: Tensor) -> Tensor:
     """Return the mean over ``SMOOTH`` cells to each side, fewer at the borders."""
     side = 2 * SMOOTH + 1
     rows = F.avg_pool2d(x, (side, 1), 1, (SMOOTH, 0), count_include_pad=False)

@@ -33,28 +33,26 @@ class Specialists(nn.Module):
         self.register_buffer("own", own, persistent=False)
 
     @property
-    def first(self) -> GuidedNet:
-        """One of the members, which all have the same shape."""
-        member = self.members[0]
-        assert isinstance(member, GuidedNet)
-        return member
+    def guided(self) -> list[GuidedNet]:
+        """The members by their type."""
+        return [cast(GuidedNet, member) for member in self.members]
 
     @property
     def size_needs(self) -> SizeNeeds:
         """What every member needs of sizes."""
-        needs = [cast(GuidedNet, member).size_needs for member in self.members]
+        needs = [member.size_needs for member in self.guided]
         return SizeNeeds(math.lcm(*(n.multiple_of for n in needs)), max(n.minimum for n in needs))
 
     @property
     def reach(self) -> int | None:
         """How far the whole chain sees."""
-        reaches = [cast(GuidedNet, member).reach for member in self.members]
+        reaches = [member.reach for member in self.guided]
         return None if None in reaches else sum(filter(None, reaches))
 
     @property
     def bytes_per_pixel(self) -> float:
         """Memory per pixel; the members work one after the other."""
-        return self.first.bytes_per_pixel
+        return max(member.bytes_per_pixel for member in self.guided)
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
         for member, own in zip(self.members, self.own, strict=True):
