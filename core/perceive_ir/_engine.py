@@ -52,7 +52,7 @@ from perceive_ir.networks import ForeignNet, Signals, System
 
 BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
-DEFAULT_OVERLAP = 48
+DEFAULT_OVERLAP = 72
 """Context around a tile that brings it within 1/512 of the whole image (measured)."""
 WIDE_OVERLAP = 64
 """The same where a network sees the whole tile: half of it is ramp, for there is no overlap at which tiles agree."""

@@ -28,7 +28,7 @@ SOFTNESS = 1e-3
 """Variance of brightness below which a place is flat, and the haze over it smooth."""
 TAKEN = 0.95
 """Share of the haze that is taken away: a trace of it belongs to distance."""
-THINNEST = 0.15
+THINNEST = 0.25
 """Least share of the light that is taken to come through."""
 REACH = CELL * (NEAR + 2 * SMOOTH + 1) + 1
 """Pixels to each side on which the estimate depends."""
