@@ -164,7 +164,7 @@ def prepare(wish: argparse.Namespace) -> Bench:
     config = load_config("compact.toml")
     whole = replace(
         config.model, sizes={**config.model.sizes, "widths": WIDTHS}, groups=("+".join(TYPES),), semantics=True,
-        tower=embedded.config.tower,
+        scattering=False, tower=embedded.config.tower,
     )  # fmt: skip
     mix = replace(config.mix, told_less=0.0, told_wrong=0.0, told_roughly=0.0)
     seeing, restoring = replace(config.perceiver, batch=20, warm_up=20), replace(config.restorer, warm_up=20)

@@ -456,7 +456,7 @@ def test_a_batch_shows_what_it_says(pictures_folder):
     told_less = ~clean & ~all_told
     for changed, rows in ((batch.target, told_less), (batch.damaged, ~clean)):
         visible = (changed[rows] - batch.clean[rows]).abs().amax((1, 2, 3)) > 0
-        assert visible.float().mean() > 0.9  # what is near shows a slight haze not at all
+        assert visible.float().mean() > 0.8  # slight rain may leave a crop this small dry, or a smooth one its blur
 
 
 def test_of_haze_the_restorer_is_told_what_a_crop_shows(pictures_folder):
