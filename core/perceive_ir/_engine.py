@@ -37,6 +37,7 @@ from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
+from perceive_ir._vocabulary import TYPES, type_of
 from perceive_ir._weights import Card
 from perceive_ir._windows import STRIDE, WINDOW, check_window
 from perceive_ir.images import (
@@ -52,8 +53,10 @@ from perceive_ir.networks import ForeignNet, Signals, System
 
 BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
-DEFAULT_OVERLAP = 72
+DEFAULT_OVERLAP = 56
 """Context around a tile that brings it within 1/512 of the whole image (measured)."""
+CHAIN_OVERLAP = 72
+"""The same where several networks work one after the other, each on what the one before it made."""
 WIDE_OVERLAP = 64
 """The same where a network sees the whole tile: half of it is ramp, for there is no overlap at which tiles agree."""
 LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
@@ -266,8 +269,17 @@ class Restorer:
         reach = self.system.restorer.reach
         if recipe.overlap == "exact":
             return (reach or 0) + BLEND + FILL_REACH
-        usual = DEFAULT_OVERLAP if reach is not None else WIDE_OVERLAP
-        return usual if recipe.overlap == "auto" else recipe.overlap
+        if recipe.overlap != "auto":
+            return recipe.overlap
+        if reach is None:
+            return WIDE_OVERLAP
+        return CHAIN_OVERLAP if self.networks(recipe) > 1 else DEFAULT_OVERLAP
+
+    def networks(self, recipe: Recipe) -> int:
+        """Count the networks that may work on a picture, one after the other."""
+        named = recipe.tasks if recipe.handling != "painted" else ()
+        asked = {type_of(task) for task in named} or set(TYPES)
+        return sum(not asked.isdisjoint(group) for group in self.system.config.split_groups())
 
     def blend(self, overlap: int) -> int:
         """Return half the width of the ramp between tiles: wide where each tile is seen as a whole."""

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from perceive_ir import TIERS, TYPES, NotEnoughMemoryError, Perception, Recipe, Restorer, _engine, _quality_map
 from perceive_ir._device import choose_precision, flushes_denormals, memory_budget, without_denormals
-from perceive_ir._engine import BLEND, DEFAULT_OVERLAP
+from perceive_ir._engine import BLEND, CHAIN_OVERLAP, DEFAULT_OVERLAP
 from perceive_ir._guide import Guide
 from perceive_ir._weights import Card
 from perceive_ir.images import FILL_REACH
@@ -182,6 +182,22 @@ def test_overlaps_are_what_they_are_called(narrow_model):
     assert overlaps == {
         "auto": DEFAULT_OVERLAP, "exact": narrow_model.system.restorer.reach + BLEND + FILL_REACH, 0: 0, 31: 31,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "several"),
+    [
+        ({"task": "denoise"}, False),
+        ({"task": ("denoise", "dejpeg")}, False),
+        ({"task": ("denoise", "dehaze")}, True),
+        ({}, True),
+        ({"task": "denoise", "handling": "painted", "painted": {1: ("dehaze", 0.5)}}, True),
+    ],
+)
+def test_tiles_share_more_where_several_networks_may_work(make_system, fields, several):
+    chain = make_system(groups=("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight"))
+    model = Restorer(chain, Card("tiny", "0"), device="cpu", precision="float32")
+    assert model.overlap(Recipe(**fields)) == (CHAIN_OVERLAP if several else DEFAULT_OVERLAP)
 
 
 def test_what_a_tile_lacks_is_its_mirror_image(fake_model):

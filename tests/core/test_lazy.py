@@ -122,7 +122,7 @@ def test_a_region_of_a_huge_array_reads_and_costs_only_its_surroundings() -> Non
     tracemalloc.stop()
     assert part.shape == (100, 290) and most < 2**26
     assert 1 <= len(huge.reads) <= 4
-    assert all(bottom - top <= 256 + 2 * 80 and right - left <= 256 + 2 * 80 for top, bottom, left, right in huge.reads)
+    assert all(bottom - top <= 256 + 2 * 64 and right - left <= 256 + 2 * 64 for top, bottom, left, right in huge.reads)
     around = huge[slice(29_696, 30_464), slice(49_664, 50_688)]
     restored = pir.load(**EXACTLY).restore(around, DENOISE, perception=known).image
     assert np.abs(part - restored[304:404, 346:636].astype(float)).max() <= 4001 * TOLERANCE

@@ -446,7 +446,7 @@ def test_tones_vary_light_and_leave_the_rest_alone(pictures_folder):
 def test_a_batch_shows_what_it_says(pictures_folder):
     pictures = load_pictures(pictures_folder)
     # A crop shows all types but haze as strongly as its scene does.
-    batch = draw_batch(pictures, 40, 32, MixConfig(told_less=0.5, told_roughly=0, weights={"haze": 0}), random())
+    batch = draw_batch(pictures, 40, 48, MixConfig(told_less=0.5, told_roughly=0, weights={"haze": 0}), random())
     clean = ~batch.true.any(dim=1)
     assert clean.any()
     assert torch.equal(batch.damaged[clean], batch.clean[clean])
@@ -456,7 +456,7 @@ def test_a_batch_shows_what_it_says(pictures_folder):
     told_less = ~clean & ~all_told
     for changed, rows in ((batch.target, told_less), (batch.damaged, ~clean)):
         visible = (changed[rows] - batch.clean[rows]).abs().amax((1, 2, 3)) > 0
-        assert visible.float().mean() > 0.8  # slight rain may leave a crop this small dry, or a smooth one its blur
+        assert visible.float().mean() > 0.9  # what is near shows a slight haze not at all
 
 
 def test_of_haze_the_restorer_is_told_what_a_crop_shows(pictures_folder):
