@@ -100,7 +100,7 @@ def test_some_rain_falls_more_densely_in_places_and_severities_follow_it() -> No
     mixture = draw(x, "rain")
     added = mixture.apply(x, told, quantise=False)
     left, right = slice(0, 48), slice(48, 96)
-    shown = [mixture.shown(x, told, part)[:, TYPES.index("rain")] for part in (left, right)]
+    shown = [mixture.shown(x, told, (slice(None), part))[:, TYPES.index("rain")] for part in (left, right)]
     light = [added[..., part].mean((1, 2, 3)) for part in (left, right)]
     assert 10 < ((shown[0] - shown[1]).abs() > 0.02).sum() < 30
     torch.testing.assert_close((shown[0] + shown[1]) / 2, torch.full((40,), 0.4))
@@ -327,7 +327,7 @@ def test_mistakes_are_named(change: dict[str, object], error: type[Exception], w
 def test_what_is_near_shows_less_haze_and_other_damage_is_the_same_everywhere() -> None:
     x, told = picture(), vector(3, haze=0.3, noise=0.4)
     mixture = draw(x, "haze", "noise")
-    left, right, whole = (mixture.shown(x, told, part) for part in (slice(0, 32), slice(32, 64), slice(None)))
+    left, right, whole = (mixture.shown(x, told, (slice(None), part)) for part in (slice(0, 32), slice(32, 64), slice(None)))
     haze, noise = TYPES.index("haze"), TYPES.index("noise")
     assert (left[:, noise] == 0.4).all()
     assert (left[:, haze] - right[:, haze]).abs().max() > 0.02

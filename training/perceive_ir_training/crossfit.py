@@ -35,8 +35,8 @@ FORMAT = "perceive-ir-halves-1"
 SALT = "perceive-ir folds "
 SINGLE = MixConfig(clean=0.0, several=0.0)
 """The restorers learn on one type of damage at a time."""
-MARGIN = 16
-"""Pixels rendered around a crop and cut off again, so that no tier shows by its border."""
+MARGIN = 32
+"""Pixels damaged and rendered around a crop and cut off again, so that no tier shows by its border."""
 
 
 @dataclass(frozen=True)

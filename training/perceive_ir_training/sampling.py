@@ -23,6 +23,8 @@ Severities = NDArray[np.float32]
 Types = Sequence[str]
 Read = Callable[[Tensor], Tensor]
 """Damaged pictures (B, 3, H, W) -> the severities that are perceived, 0 where a type is not (B, T)."""
+MARGIN = 24
+"""Pixels drawn around a crop and cut off again once it is damaged: a long shake brings in what lies beside it."""
 OF_A_MICROSCOPE = ("noise", "blur", "jpeg", "lowres")
 """Types of damage that a micrograph can have."""
 
@@ -126,18 +128,20 @@ def draw_batch(
     It is told the severities that a crop shows, for those of its scene say little about a part of it. Where it is told
     what the perceiver reads, damage that is not perceived remains in the target.
     """
-    crops = pictures.draw(count, size, mix.microscopy, random, mix.procedural, mix.shrunk)
+    crops = pictures.draw(count, size + 2 * MARGIN, mix.microscopy, random, mix.procedural, mix.shrunk)
+    inside = slice(MARGIN, MARGIN + size)
     severities = draw_severities(crops.microscopy, mix, random, own)
     told, remaining = (torch.from_numpy(s).to(device) for s in tell(severities, mix, random, own))
     mixture = draw_mixture(crops, severities, random, window=True).to(device)
     clean, true = crops.pixels.to(device), torch.from_numpy(severities).to(device)
-    damaged, told = mixture.apply(clean, true), mixture.shown(clean, told)
+    damaged, told = mixture.apply(clean, true), mixture.shown(clean, told, (inside, inside))
     perceived = torch.from_numpy(random.random(count) < mix.perceived).to(device)
     if read is not None and perceived.any():
         mine = torch.tensor([t in own for t in TYPES], device=true.device)
-        told[perceived] = read(damaged[perceived]) * mine
+        told[perceived] = read(damaged[perceived][..., inside, inside]) * mine
         remaining[perceived] = torch.where(told > 0, 0, true)[perceived]
     target = mixture.apply(clean, remaining) if remaining.any() else clean
+    damaged, target, clean = (x[..., inside, inside].contiguous() for x in (damaged, target, clean))
     return Batch(damaged, target, told, true, clean)
 
 

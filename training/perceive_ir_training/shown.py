@@ -10,10 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from perceive_ir.degradations import WHOLE
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.data import Crops, Pictures, vary_tones
 from perceive_ir_training.ranks import ALONE, World
-from perceive_ir_training.sampling import draw_mixture, draw_severities
+from perceive_ir_training.sampling import MARGIN, draw_mixture, draw_severities
 from perceive_ir_training.sources import Sources
 
 THUMBNAIL_TIMES = 4
@@ -27,12 +28,13 @@ def perceiver_pictures(
     """Draw pairs of crops of one damaged picture, then thumbnails: pictures, severities, which are thumbnails."""
     settings, mix = config.perceiver, config.mix
     pairs, small = settings.batch * 2 // 5, settings.batch // 5
-    wide = pictures.draw(pairs, 2 * size, mix.microscopy, random, mix.procedural, mix.shrunk)
-    wide = replace(wide, pixels=wide.pixels[:, :, :size])
+    wide = pictures.draw(pairs, 2 * (size + MARGIN), mix.microscopy, random, mix.procedural, mix.shrunk)
+    wide = replace(wide, pixels=wide.pixels[:, :, : size + 2 * MARGIN])
     little = thumbnails.draw(small, size, mix.microscopy, random)
-    damaged, true = damage_whole(wide, config, random, device, halves(size))
-    shrunk, small_true = damage_whole(little, config, random, device, (slice(None),))
-    crops = torch.stack(damaged.split(size, dim=3), dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
+    damaged, true = damage_whole(wide, config, random, device, [(inside(size), columns) for columns in halves(size)])
+    shrunk, small_true = damage_whole(little, config, random, device, [WHOLE])
+    beside = [damaged[:, :, inside(size), columns] for columns in halves(size)]
+    crops = torch.stack(beside, dim=1).flatten(0, 1)  # (2 * pairs, 3, S, S), partners side by side
     images, severities = torch.cat([crops, shrunk]), torch.cat([true, small_true])
     return images, severities, torch.arange(len(images), device=device) >= len(crops)
 
@@ -67,13 +69,18 @@ def rows(part: slice, before: int = 0) -> range:
     return range(part.start - before, part.stop - before)
 
 
+def inside(size: int) -> slice:
+    """Return what is left within the margin."""
+    return slice(MARGIN, MARGIN + size)
+
+
 def halves(size: int) -> tuple[slice, slice]:
-    """Return the columns of two crops side by side."""
-    return slice(0, size), slice(size, 2 * size)
+    """Return the columns of two crops side by side, within the margin."""
+    return inside(size), slice(MARGIN + size, MARGIN + 2 * size)
 
 
 def damage_whole(
-    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[slice]
+    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[tuple[slice, slice]]
 ) -> tuple[Tensor, Tensor]:
     """Damage pictures, many slightly or not at all; return them, and the severities that each of their parts shows."""
     group = vary_tones(drawn, config.perceiver.tones, random)

@@ -14,7 +14,9 @@ from perceive_ir.degradations._fields import splat
 from perceive_ir.degradations._part import Draw, Part, blend, peak
 
 REACH = 10.5
-"""Pixels from the centre to the farthest point of a kernel at severity 1."""
+"""Pixels from the centre to the farthest point of a round kernel at severity 1."""
+LONGER = 1.3
+"""By which share a shake reaches farther than that at severity 1, and by its square less below."""
 POINTS = 256
 """Points that a kernel is made of."""
 GAMMA = 2.2
@@ -22,18 +24,21 @@ GAMMA = 2.2
 
 @dataclass(frozen=True)
 class Blur(Part):
-    r"""A convolution whose kernel is a cloud of points, 10.5 s pixels in radius.
+    r"""A convolution whose kernel is a cloud of points, r pixels in radius.
 
-    .. math:: y = \Big(\tfrac{1}{P} \sum_p x^\gamma(\cdot - 10.5\, s\, k_p)\Big)^{1/\gamma}
+    .. math:: y = \Big(\tfrac{1}{P} \sum_p x^\gamma(\cdot - r\, k_p)\Big)^{1/\gamma}
 
-    with points :math:`|k_p| \le 1` about their own mean: a smooth random path of length 2 at most (a shake of up to
-    21 s pixels; every fourth in 5 to 15 halts, as where frames of a film are added up), a disc of radius 0.6 (defocus)
-    or a Gaussian of deviation 1/3. :math:`\gamma = 2.2` mixes light as a sensor does, :math:`\gamma = 1` mixes values.
-    The standard variant is a straight shake at 30 degrees, in values.
+    with points :math:`|k_p| \le 1`: a smooth random path about its middle in time (a shake; every other in 7 to 15
+    halts, as where frames of a film are added up), a disc of radius 0.6 (defocus) or a Gaussian of deviation 1/3.
+    :math:`r = 10.5\, s`, for a shake :math:`r = 10.5\, s\, (1 + 1.3 s^2)`: up to 48 pixels from end to end, as where a
+    camera is swung. :math:`\gamma = 2.2` mixes light as a sensor does, :math:`\gamma = 1` mixes values. The standard
+    variant is a straight shake at 30 degrees, in values.
     """
 
     points: Tensor
     """(n, P, 2), y and x."""
+    shaken: Tensor
+    """Boolean (n,): by a shake."""
     linear: Tensor
     """Boolean (n,): in linear light."""
 
@@ -41,12 +46,13 @@ class Blur(Part):
     def draw(cls, draw: Draw) -> Self:
         kind = draw.vary(0, 0, 1)[:, None, None]
         round_ = torch.where(kind < 0.85, _disc(draw) * 0.6, _bell(draw))
-        points = torch.where(kind < 0.65, _shake(draw), round_)
-        return cls(points, draw.chance(0.5))
+        shaken = kind < 0.65
+        return cls(torch.where(shaken, _shake(draw), round_), shaken.flatten(), draw.chance(0.5))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
         worst = peak(severity)
-        kernels = _kernels(self.points * REACH * worst[:, 0], math.ceil(REACH * float(worst.max())))
+        reach = REACH * worst[:, 0] * (1 + LONGER * worst[:, 0].square() * self.shaken[:, None, None])
+        kernels = _kernels(self.points * reach, math.ceil(float(reach.max())))
         linear = self.linear[:, None, None, None]
         if not bool(self.linear.any()):
             return blend(x, _convolve(x, kernels), severity)
@@ -57,17 +63,18 @@ class Blur(Part):
 
 
 def _shake(draw: Draw) -> Tensor:
-    """Return random paths (n, P, 2) within the unit disc: every third is straight, every fourth goes by halts."""
+    """Return random paths (n, P, 2) about their middle in time, within the unit disc: half are straight, half go by
+    halts."""
     start = draw.vary(math.pi / 6, 0, 2 * math.pi, 1)
-    bend = draw.vary(0, 0, 4, 1) * ~draw.chance(0.35, 1)
+    bend = draw.vary(0, 0, 4, 1) * ~draw.chance(0.5, 1)
     knots = F.interpolate(draw.normal(2, 6), POINTS, mode="linear", align_corners=True)
     heading = start + bend * knots[:, 0].cumsum(1) / POINTS * 2
-    speed = torch.exp(0.6 * knots[:, 1] * (1.0 if draw.varied else 0.0))
+    speed = torch.exp(draw.vary(0, 0, 0.8, 1) * knots[:, 1])
     path: Tensor = (torch.stack([-torch.sin(heading), torch.cos(heading)], -1) * speed[..., None]).cumsum(1)
-    halts = torch.where(draw.chance(0.25, 1), draw.uniform(5, 16, 1).floor(), POINTS)
+    halts = torch.where(draw.chance(0.5, 1), draw.uniform(7, 16, 1).floor(), POINTS)
     halt = ((torch.arange(POINTS, device=draw.device) * halts / POINTS).floor() + 0.5) * POINTS / halts
     path = path.gather(1, halt.long()[..., None].expand_as(path))
-    path -= path.mean(1, keepdim=True)
+    path -= path[:, POINTS // 2 - 1 : POINTS // 2 + 1].mean(1, keepdim=True)
     radius: Tensor = torch.linalg.vector_norm(path, dim=-1)
     return path / radius.amax(1)[:, None, None]
 

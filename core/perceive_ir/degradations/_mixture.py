@@ -32,6 +32,8 @@ FAMILIES: dict[str, type[Part]] = {
 }
 ORDER = tuple(FAMILIES)
 """The types in the order in which a mixture applies them."""
+WHOLE = (slice(None), slice(None))
+"""All rows and columns of a picture."""
 
 
 @dataclass(frozen=True)
@@ -126,12 +128,12 @@ class Mixture:
         return self._finish(x, y, s, quantise)
 
     @torch.no_grad()
-    def shown(self, x: Tensor, severities: Tensor, columns: slice = slice(None)) -> Tensor:
-        """Return the severities (B, 8) that some columns of clean pictures show: near things show less haze."""
+    def shown(self, x: Tensor, severities: Tensor, part: tuple[slice, slice] = WHOLE) -> Tensor:
+        """Return the severities (B, 8) that some rows and columns of clean pictures show: near things show less haze."""
         s = severities.to(x.device, x.dtype).clone()
-        for name, (rows, part) in self.parts.items():
-            relief = part.relief(x[rows])
-            relief = relief[..., columns] if relief.shape[-1] > 1 else relief
+        for name, (rows, drawn) in self.parts.items():
+            relief = drawn.relief(x[rows])
+            relief = relief[..., *part] if relief.shape[-1] > 1 else relief
             s[rows, TYPES.index(name)] *= relief.mean((1, 2, 3))
         return s.clamp(max=1)
 
