@@ -124,12 +124,20 @@ def test_streaks_without_number_may_be_faint_against_the_light_that_they_add() -
     assert int((contrast < 0.1).sum()) > 6 and int((contrast > 0.5).sum()) > 6
 
 
-def test_some_shakes_go_by_halts_and_the_standard_one_does_not() -> None:
-    for varied, some in ((True, range(6, 25)), (False, range(1))):
+def test_every_other_shake_goes_by_halts_and_the_standard_one_does_not() -> None:
+    for varied, some in ((True, range(20, 41)), (False, range(1))):
         paths = shakes(Draw(60, 8, 8, torch.Generator().manual_seed(0), torch.zeros(60, dtype=torch.bool), varied))
         halts = [len(path.unique(dim=0)) for path in paths]
         assert sum(count <= 15 for count in halts) in some
-        assert min(halts) >= 5
+        assert min(halts) >= 7
+
+
+def test_a_shake_is_about_its_middle_in_time_and_half_of_them_are_straight() -> None:
+    paths = shakes(Draw(60, 8, 8, torch.Generator().manual_seed(0), torch.zeros(60, dtype=torch.bool), varied=True))
+    assert float(paths[:, 127:129].mean(1).abs().max()) < 1e-6
+    assert float(paths.mean(1).norm(dim=1).max()) > 0.2  # which is not their centre
+    across = torch.linalg.svdvals(paths - paths.mean(1, keepdim=True))[:, 1] / len(paths[0]) ** 0.5
+    assert int((across < 1e-3).sum()) in range(20, 41)
 
 
 def test_haze_lets_through_the_light_of_its_formula() -> None:
@@ -167,14 +175,26 @@ def test_low_light_has_the_exposure_of_its_formula() -> None:
     assert float(y.mean()) == pytest.approx(2**-1.75, rel=0.01)
 
 
-def test_blur_reaches_as_far_as_its_formula() -> None:
+@pytest.mark.parametrize(("severity", "length"), [(0.2, 4.4), (1.0, 48.3)])
+def test_a_shake_is_as_long_as_its_formula_says(severity: float, length: float) -> None:
     x = torch.zeros(1, 3, 61, 61)
     x[..., 30, 30] = 1
-    y = draw(x, "blur", varied=False).apply(x, vector(1, blur=1.0), quantise=False)
+    y = draw(x, "blur", varied=False).apply(x, vector(1, blur=severity), quantise=False)
     rows, columns = torch.nonzero(y[0, 0] > 1e-4, as_tuple=True)
     assert float(y[0, 0].sum()) == pytest.approx(1, rel=1e-4)
-    assert int(columns.max() - columns.min()) == pytest.approx(21 * np.cos(np.pi / 6), abs=2)
-    assert int(rows.max() - rows.min()) == pytest.approx(21 * np.sin(np.pi / 6), abs=2)
+    assert int(columns.max() - columns.min()) == pytest.approx(length * np.cos(np.pi / 6), abs=2)
+    assert int(rows.max() - rows.min()) == pytest.approx(length * np.sin(np.pi / 6), abs=2)
+
+
+def test_round_blur_stays_as_wide_as_it_was() -> None:
+    x = torch.zeros(60, 3, 61, 61)
+    x[..., 30, 30] = 1
+    mixture = draw(x, "blur")
+    shaken = mixture.parts["blur"][1].shaken
+    y = mixture.apply(x, vector(60, blur=1.0), quantise=False)[:, 0] > 1e-4
+    reach = torch.stack([(torch.nonzero(p) - 30).abs().max() for p in y])
+    assert 25 < int(shaken.sum()) < 50
+    assert int(reach[~shaken].max()) <= 12 < 20 < int(reach[shaken].median())
 
 
 @pytest.mark.parametrize("severity", [0.3, 0.5, 0.8])
@@ -327,7 +347,8 @@ def test_mistakes_are_named(change: dict[str, object], error: type[Exception], w
 def test_what_is_near_shows_less_haze_and_other_damage_is_the_same_everywhere() -> None:
     x, told = picture(), vector(3, haze=0.3, noise=0.4)
     mixture = draw(x, "haze", "noise")
-    left, right, whole = (mixture.shown(x, told, (slice(None), part)) for part in (slice(0, 32), slice(32, 64), slice(None)))
+    parts = (slice(0, 32), slice(32, 64), slice(None))
+    left, right, whole = (mixture.shown(x, told, (slice(None), part)) for part in parts)
     haze, noise = TYPES.index("haze"), TYPES.index("noise")
     assert (left[:, noise] == 0.4).all()
     assert (left[:, haze] - right[:, haze]).abs().max() > 0.02

@@ -15,6 +15,7 @@ from perceive_ir._weights import load_system
 from perceive_ir_training import commands
 from perceive_ir_training.benchmark import benchmark
 from perceive_ir_training.classical import METHODS, WIDTHS, estimated_sigma, gaussian, join, methods_for, split
+from perceive_ir_training.crossfit import fold_of, own_halves
 from perceive_ir_training.data import Picture, Pictures, is_held_back
 from perceive_ir_training.gate import NEEDED, Triplet, boxes, measure_gate, tier_gate
 from perceive_ir_training.obedience import Change, judge_absent, judge_more, rises, tell_absent, tell_more
@@ -26,6 +27,7 @@ from perceive_ir_training.perceiving import (
     judge_singles,
     mixtures,
     pictures_in,
+    scenes,
     singles,
     spearman,
     triplets,
@@ -402,6 +404,27 @@ def test_the_crops_lie_within_the_picture():
     assert all(y.stop - y.start == x.stop - x.start == 48 for y, x in squares)
     with pytest.raises(ValueError, match="got 9 x 100"):
         list(boxes(9, 100, 48))
+
+
+def test_scenes_are_damaged_half_restored_and_clean():
+    wide = Picture("photo", scene(40, 56))
+    made = list(scenes(Pictures((wide,), (photo(microscopy=True),)), own_halves()))
+    assert [t.task for t in made] == [*TYPES, *(t for t in TYPES if t in ("noise", "blur", "jpeg", "lowres"))]
+    for triplet in made:
+        assert triplet.medium.shape == triplet.low.shape == triplet.high.shape
+        assert not np.array_equal(triplet.medium, triplet.low)
+    for triplet in made[:8]:
+        np.testing.assert_array_equal(triplet.high, wide.pixels)
+    gains = {t.task: compare(t.medium, t.high).psnr - compare(t.low, t.high).psnr for t in made[:8]}
+    assert min(gains["noise"], gains["haze"], gains["lowlight"]) > 1, gains
+
+
+def test_no_scene_is_half_restored_by_a_model_that_knows_it():
+    halves = own_halves()
+    assert not halves.seen[0] & halves.seen[1]
+    for fold, names in enumerate(halves.seen):
+        assert {fold_of(name) for name in names} == {fold}
+        assert not any(is_held_back(Path(name)) for name in names)
 
 
 def test_triplets_made_by_formula_fall_in_quality():

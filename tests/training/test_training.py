@@ -16,7 +16,7 @@ from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import Reading, Signals, System, SystemConfig
 from perceive_ir_training import MixConfig, StageConfig, TrainConfig, load_config, train
 from perceive_ir_training.config import LossConfig, PerceiverConfig, PromptsConfig, parse, shipped_names
-from perceive_ir_training.crossfit import fold_of
+from perceive_ir_training.crossfit import fold_of, load_halves
 from perceive_ir_training.data import (
     HELD_BACK,
     Picture,
@@ -25,14 +25,18 @@ from perceive_ir_training.data import (
     is_held_back,
     load_pictures,
     read_picture,
+    vary_detail,
     vary_tones,
 )
 from perceive_ir_training.learner import update_average
 from perceive_ir_training.loop import learning_rate
 from perceive_ir_training.losses import balanced_l1, contrastive, perceiver_loss, tiers_of
+from perceive_ir_training.plan import Plan
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_batch, draw_severities, tell
 from perceive_ir_training.shown import perceiver_pictures
-from perceive_ir_training.starting import load_start
+from perceive_ir_training.sources import load_sources
+from perceive_ir_training.stages import Setting
+from perceive_ir_training.starting import load_start, make_stage
 
 STAGES = pytest.mark.parametrize("stage", ["perceiver", "restorer"])
 BRIEF = StageConfig(steps=3, batch=5, patch=32, warm_up=1)
@@ -116,6 +120,23 @@ def test_only_the_half_that_is_trained_changes(pictures_folder, tmp_path, stage)
         if tensor.is_floating_point() and not torch.equal(tensor, after.state_dict()[name])
     }
     assert changed == {stage}
+
+
+def test_the_perceiver_may_learn_tiers_from_half_restored_scenes(pictures_folder, tmp_path):
+    config = replace(TINY, losses=LossConfig(language=0, scenes=1.0))
+    progress = run("perceiver", pictures_folder, tmp_path, config)
+    assert all(p.losses["scenes"] > 0 for p in progress)
+    assert "scenes" not in run("perceiver", pictures_folder, tmp_path / "without")[0].losses
+    halves = load_halves(tmp_path / "halves.safetensors")
+    assert halves.seen[0] | halves.seen[1] == set(USED)
+    stage = make_stage(
+        "perceiver", Plan(config, ("perceiver",), str(pictures_folder)), tmp_path,
+        Setting(config, load_sources(pictures_folder, config.mix, 0), torch.device("cpu")),
+        load_start(tmp_path / "weights.safetensors", config), None, 1.0,
+    )  # fmt: skip
+    images, tiers = stage.batch(1, 32).scenes
+    assert images.shape == (3, 3, 32, 32) and tiers.tolist() == [0, 1, 2]
+    assert len({image.numpy().tobytes() for image in images}) == 3
 
 
 def test_a_readout_of_whole_pictures_comes_along_where_there_is_one(pictures_folder, tmp_path):
@@ -443,10 +464,35 @@ def test_tones_vary_light_and_leave_the_rest_alone(pictures_folder):
     assert torch.equal(varied[:, 0], varied[:, 2])
 
 
+def test_detail_is_sharpened_and_the_rest_left_alone(pictures_folder):
+    drawn = load_pictures(pictures_folder).draw(40, 32, 0.0, random())
+    assert vary_detail(drawn, 0.0, random()) is drawn
+    half = vary_detail(drawn, 0.5, random()).pixels
+    changed = (half != drawn.pixels).flatten(1).any(dim=1)
+    assert 8 <= int(changed.sum()) <= 32
+    rises = [(x[changed].diff(dim=3).abs()).amax((1, 2, 3)) for x in (half, drawn.pixels)]
+    assert ((rises[0] > rises[1]) | (rises[1] > 0.7)).float().mean() > 0.7
+    flat = replace(drawn, pixels=torch.full_like(drawn.pixels, 0.2))
+    torch.testing.assert_close(vary_detail(flat, 1.0, random()).pixels, flat.pixels)
+
+
+def test_a_shake_brings_in_what_lies_beside_a_crop():
+    ramp = np.arange(256, dtype=np.uint8)[:, None, None].repeat(256, 1).repeat(3, 2)
+    pictures = Pictures((Picture("ramp", ramp, grey=True),))
+    mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, told_roughly=0, microscopy=0)
+    mix = replace(mix, weights={t: float(t == "blur") for t in TYPES})
+    batch = draw_batch(pictures, 40, 64, mix, random())
+    images, _, thumbnails = perceiver_pictures(pictures, pictures, replace(TINY, mix=mix), random(), 64)
+    assert batch.damaged.shape == (40, 3, 64, 64) and images[~thumbnails].shape[-2:] == (64, 64)
+    # Blur moves a ramp, but does not bend it, unless it is mirrored at the border; in linear light it does a little.
+    bent = (batch.damaged - batch.clean).mul(255).flatten(1).std(dim=1)
+    assert float(bent.median()) < 0.6
+
+
 def test_a_batch_shows_what_it_says(pictures_folder):
     pictures = load_pictures(pictures_folder)
     # A crop shows all types but haze as strongly as its scene does.
-    batch = draw_batch(pictures, 40, 48, MixConfig(told_less=0.5, told_roughly=0, weights={"haze": 0}), random())
+    batch = draw_batch(pictures, 200, 48, MixConfig(told_less=0.5, told_roughly=0, weights={"haze": 0}), random())
     clean = ~batch.true.any(dim=1)
     assert clean.any()
     assert torch.equal(batch.damaged[clean], batch.clean[clean])
@@ -474,7 +520,8 @@ def test_a_shrunk_crop_shows_more_of_its_scene():
     pictures = Pictures((Picture("ramp", ramp, grey=True),))
     near, far = (pictures.draw(30, 24, 0.0, random(), shrunk=share).pixels * 255 for share in (0.0, 1.0))
     spans = [(x.amax((1, 2, 3)) - x.amin((1, 2, 3))).round().unique().tolist() for x in (near, far)]
-    assert spans == [[23], [46, 69, 92]]
+    assert spans[0] == [23]
+    assert 30 < min(spans[1]) < 50 < 80 < max(spans[1]) <= 92
     assert crop(ramp, 96, random(), 4).shape == (96, 96, 3)
 
 

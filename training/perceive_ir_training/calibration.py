@@ -26,7 +26,7 @@ from perceive_ir._perception import Look, combine, look_closely
 from perceive_ir.degradations import Mixture
 from perceive_ir.networks import LIGHT, Overall, Perceiver, Reading, System, gather
 from perceive_ir_training.config import MixConfig
-from perceive_ir_training.data import Picture, Pictures, crop, vary_tones
+from perceive_ir_training.data import Picture, Pictures, crop, vary_detail, vary_tones
 from perceive_ir_training.losses import VISIBLE
 from perceive_ir_training.sampling import draw_severities
 
@@ -35,7 +35,7 @@ SIDES = (112, 160, 224, 320, 448)
 SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
 TONES = 0.5
-"""Share of the pictures whose light and contrast are varied."""
+"""Share of the pictures whose light and contrast are varied, and of those that are sharpened."""
 FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "blur": 0.05, "lowres": 0.05, "jpeg": 0.02}
 """Share of the pictures without a type that may be taken to have it, where it is not ``RARELY``.
 
@@ -152,7 +152,8 @@ def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iter
         group = pictures.microscopy if pictures.microscopy and random.random() < 0.2 else pictures.photos
         part = view(group[random.integers(len(group))], random)
         side = part.pixels.shape[0]
-        crops = vary_tones(Pictures((part,)).draw(1, side, 0.0, random), TONES, random)
+        crops = vary_detail(Pictures((part,)).draw(1, side, 0.0, random), TONES, random)
+        crops = vary_tones(crops, TONES, random)
         severities = draw_severities(crops.microscopy, mix, random)
         severities *= random.choice([1.0, 0.3, 0.0], p=[0.55, 0.25, 0.2])
         true = torch.from_numpy(severities)

@@ -75,7 +75,7 @@ class PerceiverConfig(StageConfig):
     from trained weights, where the statistics of small batches would only disturb."""
     tones: float = 0.0
     """Share of the pictures whose light and contrast are varied before they are damaged: a clean picture may be pale or
-    dark, and is neither hazy nor under-exposed for that."""
+    dark, and is neither hazy nor under-exposed for that. As many are sharpened."""
     paired: float = 0.0
     """Share of the pictures that come from pairs: their type of damage is known, and that their quality is low, but not
     how severe the damage is."""
@@ -117,6 +117,8 @@ class LossConfig:
 
     tiers: float = 1.0
     """Quality tiers, by the worst severity."""
+    scenes: float = 0.0
+    """Quality tiers of whole scenes: damaged, as a half-trained restorer leaves them, and clean."""
     types: float = 1.0
     severities: float = 1.0
     contrast: float = 0.01
@@ -136,7 +138,7 @@ class LossConfig:
     """Steps between two measurements of how hard the rivals of ``perceptual`` are."""
 
     def __post_init__(self) -> None:
-        for name in ("tiers", "types", "severities", "contrast", "language", "l1", "clip", "perceptual"):
+        for name in ("tiers", "scenes", "types", "severities", "contrast", "language", "l1", "clip", "perceptual"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"expected a finite {name} >= 0 in losses, got {getattr(self, name)}")
         if not 0 < self.temperature < math.inf:

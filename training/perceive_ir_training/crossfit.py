@@ -233,6 +233,11 @@ def save_halves(path: str | Path, halves: Halves) -> None:
     write_signed(Path(path), tensors, about)
 
 
+def own_halves() -> Halves:
+    """Return the two restorers that come with this package; the tiers are judged by what they leave of pictures."""
+    return load_halves(Path(__file__).with_name("halves.safetensors"))
+
+
 def load_halves(path: str | Path) -> Halves:
     """Read both restorers, frozen and in evaluation mode on the CPU."""
     path = Path(path)

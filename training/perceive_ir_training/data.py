@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch import Tensor
 SUFFIXES = {".png", ".webp", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"}
 HELD_BACK = 0.06
 """Share of every folder that never trains, by hash of the relative path."""
+WAYS = (Image.Resampling.BOX, Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 SMALLEST = 64
 """Pictures with a shorter side are left out."""
 
@@ -62,14 +64,14 @@ class Pictures:
     ) -> Crops:
         """Draw random crops, flipped and turned: a share of them procedural, and of the others a share micrographs.
 
-        A share ``shrunk`` of all shows more of its scene: it comes from a picture made two to four times smaller.
+        A share ``shrunk`` of all shows more of its scene: it comes from a picture made up to four times smaller.
         """
         chosen = []
         for _ in range(count):
             group = self.microscopy if self.microscopy and random.random() < microscopy else self.photos
             group = self.procedural if self.procedural and random.random() < procedural else group
             chosen.append(group[random.integers(len(group))])
-        times = [int(random.integers(2, 5)) if shrunk and random.random() < shrunk else 1 for _ in chosen]
+        times = [random.uniform(1.5, 4) if shrunk and random.random() < shrunk else 1.0 for _ in chosen]
         squares = np.stack([crop(p.pixels, size, random, n) for p, n in zip(chosen, times, strict=True)])
         pixels = torch.from_numpy(squares).permute(0, 3, 1, 2).float().div_(255)
         return Crops(
@@ -129,22 +131,34 @@ def read_picture(path: Path, name: str) -> Picture:
     return Picture(name, pixels, bool((np.ptp(pixels, axis=2) == 0).all()))
 
 
-def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator, times: int = 1) -> NDArray[np.uint8]:
+def crop(pixels: NDArray[np.uint8], size: int, random: np.random.Generator, times: float = 1) -> NDArray[np.uint8]:
     """Cut a random square, reflected where the picture is too small, in one of eight orientations.
 
-    It is cut out of the picture made ``times`` smaller, or less where the picture is too small for that.
+    It is cut out of the picture made ``times`` smaller, or less where the picture is too small for that, in one of the
+    ways in which programs do it: some leave detail softer than others.
     """
-    times = min(times, max(1, min(pixels.shape[:2]) // size))
-    if times > 1:
-        large = crop(pixels, size * times, random).reshape(size, times, size, times, 3)
-        means: NDArray[np.uint8] = large.mean(axis=(1, 3), dtype=np.float32).round().astype(np.uint8)
-        return means
+    large = round(size * min(times, max(1, min(pixels.shape[:2]) / size)))
+    if large > size:
+        image, way = Image.fromarray(crop(pixels, large, random)), WAYS[random.integers(len(WAYS))]
+        return np.asarray(image.resize((size, size), way))
     short = [max(0, size - n) for n in pixels.shape[:2]]
     if any(short):
         pixels = np.pad(pixels, ((0, short[0]), (0, short[1]), (0, 0)), mode="symmetric")
     y, x = (random.integers(n - size + 1) for n in pixels.shape[:2])
     square = np.rot90(pixels[y : y + size, x : x + size], int(random.integers(4)))
     return np.ascontiguousarray(square[:, ::-1] if random.random() < 0.5 else square)
+
+
+def vary_detail(crops: Crops, share: float, random: np.random.Generator) -> Crops:
+    """Sharpen a share of the crops, as cameras and programs do; a few become a little softer instead."""
+    if not share:
+        return crops
+    count = len(crops.pixels)
+    amount = np.where(random.random(count) < share, random.uniform(-0.15, 0.8, count), 0)
+    soft = F.avg_pool2d(F.avg_pool2d(F.pad(crops.pixels, (2,) * 4, mode="replicate"), 3, 1), 3, 1)
+    strength = torch.from_numpy(amount).float()[:, None, None, None]
+    sharp = (crops.pixels + strength * (crops.pixels - soft)).clamp(0, 1).mul(255).round().div(255)
+    return replace(crops, pixels=torch.where(strength == 0, crops.pixels, sharp))
 
 
 def vary_tones(crops: Crops, share: float, random: np.random.Generator) -> Crops:

@@ -19,8 +19,9 @@ from perceive_ir import TYPES, Perception, Restorer
 from perceive_ir._perception import DEGREES, PRESENT, degree, weightiest
 from perceive_ir.degradations import Mixture
 from perceive_ir_training.classical import Pixels
+from perceive_ir_training.crossfit import Halves, as_stored
 from perceive_ir_training.data import SUFFIXES, Picture, Pictures, load_pictures, read_picture
-from perceive_ir_training.gate import Triplet
+from perceive_ir_training.gate import MULTIPLE, Triplet
 from perceive_ir_training.sampling import OF_A_MICROSCOPE
 
 LEVELS = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -148,8 +149,28 @@ def mixtures(pictures: Pictures) -> Iterator[tuple[Picture, dict[str, float], Pi
             yield picture, true, pixels
 
 
+def scenes(pictures: Pictures, halves: Halves) -> Iterator[Triplet]:
+    """Low quality, what a half-trained restorer that never saw the picture makes of it, and high; named by its type."""
+    for picture in everything(pictures):
+        fold = halves.fold_for(Pictures((picture,)))
+        for kind in types_of(picture):
+            random = np.random.default_rng(seed_of(picture.name, kind, "scenes"))
+            low = damage(picture, {kind: float(random.uniform(*LOW))}, "scenes")[0]
+            yield Triplet(kind, low, rendered(halves, low, fold, picture.grey), picture.pixels)
+
+
+def rendered(halves: Halves, low: Pixels, fold: int, grey: bool) -> Pixels:
+    """Return a picture as the half-trained restorer of the other fold leaves it."""
+    height, width = low.shape[:2]
+    sides = ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0))
+    x = torch.from_numpy(np.pad(low, sides, mode="symmetric")).permute(2, 0, 1)[None].float().div(255)
+    made = as_stored(halves.render(x, fold), torch.tensor([grey]))[0, :, :height, :width]
+    pixels: Pixels = made.permute(1, 2, 0).mul(255).round().byte().numpy()
+    return pixels
+
+
 def triplets(pictures: Pictures) -> Iterator[Triplet]:
-    """Low, medium and high quality of one scene, by severity alone; the task is named by its type."""
+    """Low, slightly damaged and high quality of one scene, by severity alone; the task is named by its type."""
     for picture in everything(pictures):
         for kind in types_of(picture):
             random = np.random.default_rng(seed_of(picture.name, kind, "tiers"))

@@ -17,6 +17,10 @@ from perceive_ir_training.perceiving import MARKS
 
 PERCEPTION = "perception"
 """Name by which perception is chosen beside the sets."""
+GATES = {
+    "gate": "Gate of the tiers",
+    "gate_of_slight_damage": "Gate of the tiers, slight damage in the place of what a half-trained restorer leaves",
+}
 WIDE = 240
 """Columns of text that goes to a file or a pipe."""
 OWN = ("input", "auto", "given")
@@ -68,7 +72,8 @@ def headlines(seen: Values) -> Iterator[tuple[str, Any]]:
     yield "told more changes no less", seen["told_more"]["rises"]
     yield "change by an absent type, clean picture (of 255)", absent["clean"]
     yield "change by an absent type, damaged picture (of 255)", absent["damaged"]
-    yield "gate of the tiers", "passed" if seen["gate"]["passed"] else f"missed: {', '.join(seen['gate']['missed'])}"
+    for key, name in gates_in(seen).items():
+        yield name.lower(), "passed" if seen[key]["passed"] else f"missed: {', '.join(seen[key]['missed'])}"
 
 
 def card_scores(measured: dict[str, Any]) -> dict[str, Any]:
@@ -156,9 +161,17 @@ def perception_tables(seen: Values) -> Iterator[Table]:
     reactions = ("type", "no less", f"change told {told}", "absent, clean", "absent, damaged")
     title = "What is done when told, by type; changes in grey levels of 255"
     yield Table(title, reactions, [told_row(kind, seen) for kind in types])
-    gate = seen["gate"]
-    rows = [[n, number(gate[n]), f"{least:.2f}", "no" if n in gate["missed"] else "yes"] for n, least in NEEDED.items()]
-    yield Table("Gate of the tiers", ("criterion", "value", "needed", "met"), rows)
+    for key, name in gates_in(seen).items():
+        gate = seen[key]
+        rows = [
+            [n, number(gate[n]), f"{least:.2f}", "no" if n in gate["missed"] else "yes"] for n, least in NEEDED.items()
+        ]
+        yield Table(name, ("criterion", "value", "needed", "met"), rows)
+
+
+def gates_in(seen: Values) -> dict[str, str]:
+    """Return the gates that were measured, and how they are called; older measurements have one."""
+    return {key: name for key, name in GATES.items() if key in seen}
 
 
 def seen_row(kind: str, seen: Values) -> list[str]:

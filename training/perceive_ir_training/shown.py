@@ -12,7 +12,7 @@ from torch import Tensor
 
 from perceive_ir.degradations import WHOLE
 from perceive_ir_training.config import TrainConfig
-from perceive_ir_training.data import Crops, Pictures, vary_tones
+from perceive_ir_training.data import Crops, Pictures, vary_detail, vary_tones
 from perceive_ir_training.ranks import ALONE, World
 from perceive_ir_training.sampling import MARGIN, draw_mixture, draw_severities
 from perceive_ir_training.sources import Sources
@@ -80,10 +80,15 @@ def halves(size: int) -> tuple[slice, slice]:
 
 
 def damage_whole(
-    drawn: Crops, config: TrainConfig, random: np.random.Generator, device: torch.device | str, parts: Sequence[tuple[slice, slice]]
+    drawn: Crops,
+    config: TrainConfig,
+    random: np.random.Generator,
+    device: torch.device | str,
+    parts: Sequence[tuple[slice, slice]],
 ) -> tuple[Tensor, Tensor]:
     """Damage pictures, many slightly or not at all; return them, and the severities that each of their parts shows."""
-    group = vary_tones(drawn, config.perceiver.tones, random)
+    tones = config.perceiver.tones
+    group = vary_tones(vary_detail(drawn, tones, random), tones, random)
     severities = draw_severities(group.microscopy, config.mix, random)
     scale = random.choice([1.0, 0.3, 0.1, 0.0], size=(len(severities), 1), p=[0.6, 0.15, 0.1, 0.15])
     severities *= scale.astype(np.float32)

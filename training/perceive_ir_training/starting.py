@@ -119,24 +119,32 @@ def make_stage(
     torch.manual_seed(config.seed + 1 + STAGES.index(name))
     system = system.to(device).to(memory_format=torch.channels_last)
     if name == "perceiver":
+        halves = make_halves_once(run, setting, minutes) if config.losses.scenes else None
         if not config.losses.language:
-            return PerceiverStage(setting, system, None)
+            return PerceiverStage(setting, system, None, halves)
         tower = text or TextTower(TextConfig(embedding=config.model.tower_config().embedding))
-        return PerceiverStage(setting, system, tower.to(device))
+        return PerceiverStage(setting, system, tower.to(device), halves)
     if name == "prompts":
         speaker = text if system.clip is None else system.clip.net
         if speaker is None:
             beside = plan.init_from or run / WEIGHTS
             raise WeightsError(f"no {TEXT} beside {beside}; train the stage perceiver with losses.language")
-        if not setting.world.is_first:
-            setting.world.from_first(0)  # it makes them
-        halves = cached_halves(
-            run / HALVES, setting.sources.pictures, half_config(config), minutes=minutes / 4, device=device
-        )
-        if setting.world.is_first:
-            setting.world.from_first(0)
-        return PromptsStage(setting, system, speaker.to(device), halves)
+        return PromptsStage(setting, system, speaker.to(device), make_halves_once(run, setting, minutes))
     return RestorerStage(setting, system, find_halves(plan, run, device))
+
+
+def make_halves_once(run: Path, setting: Setting, minutes: float) -> Halves:
+    """Return the half-trained restorers of a run, which the first process trains where there are none: at most half of
+    the stage's minutes."""
+    world, pictures = setting.world, setting.sources.pictures
+    if not world.is_first:
+        world.from_first(0)  # it makes them
+    halves = cached_halves(
+        run / HALVES, pictures, half_config(setting.config), minutes=minutes / 4, device=setting.device
+    )
+    if world.is_first:
+        world.from_first(0)
+    return halves
 
 
 def find_halves(plan: Plan, run: Path, device: torch.device) -> Halves | None:

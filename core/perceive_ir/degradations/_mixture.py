@@ -129,7 +129,7 @@ class Mixture:
 
     @torch.no_grad()
     def shown(self, x: Tensor, severities: Tensor, part: tuple[slice, slice] = WHOLE) -> Tensor:
-        """Return the severities (B, 8) that some rows and columns of clean pictures show: near things show less haze."""
+        """Return the severities (B, 8) that rows and columns of clean pictures show: near things show less haze."""
         s = severities.to(x.device, x.dtype).clone()
         for name, (rows, drawn) in self.parts.items():
             relief = drawn.relief(x[rows])

@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceive_ir.networks import Reading, System
 from perceive_ir_training.captions import captions_of, describe_same
+from perceive_ir_training.crossfit import Halves, split, triplets
 from perceive_ir_training.language import TextTower, clip_loss
 from perceive_ir_training.losses import perceiver_loss
+from perceive_ir_training.prompts import stack_qualities
 from perceive_ir_training.ranks import World, share_statistics
 from perceive_ir_training.shown import perceiver_pictures, put_pairs
 from perceive_ir_training.stages.stage import Forgetful, Setting, Terms, weigh
+
+SCENES_IN = 8
+"""One scene in three qualities is shown for so many pictures of a batch."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,8 @@ class PerceiverBatch:
     """(N,): out of pairs; the severities say only which type is there."""
     captions: list[str]
     """Of the crops."""
+    scenes: tuple[Tensor, Tensor] | None = None
+    """Scenes in three qualities, of this process alone, and their tiers."""
 
     def share(self, world: World) -> PerceiverBatch:
         """Return the rows of one process: a part of the crops, in whole pairs, and a part of the thumbnails."""
@@ -35,14 +43,16 @@ class PerceiverBatch:
         crops, rows = int((~self.thumbnails).sum()), torch.arange(len(self.images), device=self.images.device)
         own = torch.cat([part[world.share(len(part))] for part in (rows[:crops], rows[crops:])])
         captions = self.captions[world.share(crops)]
-        return PerceiverBatch(self.images[own], self.severities[own], self.thumbnails[own], self.paired[own], captions)
+        mine = (self.images[own], self.severities[own], self.thumbnails[own], self.paired[own])
+        return PerceiverBatch(*mine, captions, self.scenes)
 
 
 class PerceiverStage(Forgetful):
     """Image tower, readouts and, with ``losses.language``, a text tower in the same space."""
 
-    def __init__(self, setting: Setting, system: System, text: TextTower | None) -> None:
-        self.setting, self.system, self.text = setting, system, text
+    def __init__(self, setting: Setting, system: System, text: TextTower | None, halves: Halves | None = None) -> None:
+        self.setting, self.system, self.text, self.halves = setting, system, text, halves
+        self.folds = split(setting.sources.pictures) if halves else ()
         system.requires_grad_(False).eval()
         system.perceiver.train(not setting.config.perceiver.settled).requires_grad_(True)
         share_statistics(system.perceiver, setting.world)
@@ -62,7 +72,19 @@ class PerceiverStage(Forgetful):
             share, sources = config.perceiver.paired, setting.sources
             paired = put_pairs(images, severities, thumbnails, share, sources, random, setting.world)
         texts = captions_of(severities[~thumbnails], random) if self.text else []
-        return PerceiverBatch(images, severities, thumbnails, paired, texts).share(setting.world)
+        scenes = self.draw_scenes(step, size) if self.halves else None
+        return PerceiverBatch(images, severities, thumbnails, paired, texts, scenes).share(setting.world)
+
+    def draw_scenes(self, step: int, size: int) -> tuple[Tensor, Tensor]:
+        """Draw scenes in three qualities, those of this process."""
+        setting, config = self.setting, self.setting.config
+        assert self.halves is not None
+        count = max(setting.world.size, config.perceiver.batch // SCENES_IN)
+        fold, random = self.folds[step % 2], setting.random(5, step)
+        drawn = triplets(self.halves, fold, count, size, random, microscopy=config.mix.microscopy)
+        own = setting.world.share(count)
+        images, tiers = stack_qualities(drawn.low[own], drawn.medium[own], drawn.high[own])
+        return images.to(setting.device), tiers.to(setting.device)
 
     def terms(self, batch: PerceiverBatch) -> Terms:
         weights, perceiver, world = self.setting.config.losses, self.system.perceiver, self.setting.world
@@ -76,6 +98,9 @@ class PerceiverStage(Forgetful):
             said = world.gather(self.text.encode_text(self.text.tokenise(batch.captions)))[told[crops]]
             same = describe_same(severities[told])
             losses["language"] = clip_loss(reading.embedding[told], said, perceiver.logit_scale.exp(), same)
+        if batch.scenes:
+            images, tiers = batch.scenes
+            losses["scenes"] = F.cross_entropy(perceiver(images).tier_logits, tiers)
         return Terms(weigh(losses, weights))
 
 
