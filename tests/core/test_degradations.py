@@ -357,3 +357,15 @@ def test_what_is_near_shows_less_haze_and_other_damage_is_the_same_everywhere() 
     torch.testing.assert_close(whole[:, haze], 0.3 * depth.mean((1, 2, 3)))
     assert mixture.shown(x, vector(3, haze=1.0)).max() <= 1
     assert not mixture.shown(x, vector(3)).any()
+
+
+def test_below_0_haze_and_low_light_are_the_opposite_change() -> None:
+    x = picture(1) * 0.4 + 0.1
+    mixture = draw(x, "haze", varied=False)
+    there, back = (mixture.apply(x, vector(1, haze=s), quantise=False) for s in (0.3, -0.3))
+    airlight = mixture.parts["haze"][1].airlight
+    torch.testing.assert_close((back - airlight) * (there - airlight), (x - airlight).square())
+    dark = draw(x, "lowlight", varied=False).apply(x, vector(1, lowlight=-0.4), quantise=False)
+    torch.testing.assert_close(dark, x.pow(1 - 0.3 * 0.4) * 2 ** (3.5 * 0.4))
+    with pytest.raises(ValueError, match="expected severities between 0 and 1, got -0.1 to 0"):
+        draw(x, "noise").apply(x, vector(1, noise=-0.1))

@@ -407,7 +407,7 @@ def test_the_crops_lie_within_the_picture():
 
 
 def test_scenes_are_damaged_half_restored_and_clean():
-    wide = Picture("photo", scene(40, 56))
+    wide = Picture("photo", scene(40, 56), grey=False)
     made = list(scenes(Pictures((wide,), (photo(microscopy=True),)), own_halves()))
     assert [t.task for t in made] == [*TYPES, *(t for t in TYPES if t in ("noise", "blur", "jpeg", "lowres"))]
     for triplet in made:

@@ -505,6 +505,20 @@ def test_a_batch_shows_what_it_says(pictures_folder):
         assert visible.float().mean() > 0.9  # what is near shows a slight haze not at all
 
 
+def test_what_is_told_beyond_what_is_there_makes_a_brighter_target(pictures_folder):
+    mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, told_roughly=0, microscopy=0, told_more=0.5)
+    at = TYPES.index("lowlight")
+    mix = replace(mix, weights={t: float(t in ("lowlight", "noise")) for t in TYPES})
+    batch = draw_batch(load_pictures(pictures_folder), 200, 32, mix, random())
+    excess = (batch.told - batch.true)[:, at]
+    more = excess > 0.02
+    assert 0.1 < more.float().mean() < 0.4
+    assert torch.equal(batch.told, batch.true.where(torch.arange(8) != at, batch.told))
+    gain = (batch.target - batch.clean).mean((1, 2, 3))
+    assert (gain[more] > 0).all() and gain[excess == 0].abs().max() == 0
+    assert np.corrcoef(excess[more], gain[more])[0, 1] > 0.6
+
+
 def test_of_haze_the_restorer_is_told_what_a_crop_shows(pictures_folder):
     mix = MixConfig(clean=0, several=0, told_less=0, told_wrong=0, told_roughly=0, microscopy=0)
     mix = replace(mix, weights={t: float(t == "haze") for t in TYPES})

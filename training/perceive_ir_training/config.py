@@ -159,6 +159,9 @@ class MixConfig:
     """Share of damaged pictures of which the restorer is told only a part, with the matching target."""
     told_wrong: float = 0.1
     """Share of pictures, clean or damaged, of which the restorer is told a type that is absent."""
+    told_more: float = 0.0
+    """Share of damaged pictures of which the restorer is told more haze or darkness than there is; the target shows
+    that much of the opposite."""
     told_roughly: float = 0.2
     """Largest relative error of the severities that half of the samples are told: perception errs too."""
     unguided: float = 0.2
@@ -168,7 +171,7 @@ class MixConfig:
     procedural: float = 0.0
     """Share of crops from pictures that are drawn by formula."""
     shrunk: float = 0.0
-    """Share of crops that come from a picture made two to four times smaller, as far as it is large enough."""
+    """Share of crops that come from a picture made up to four times smaller, as far as it is large enough."""
     paired: float = 0.0
     """Share of the restorer's samples that are pairs of a damaged picture and its target."""
     perceived: float = 0.0
@@ -192,10 +195,10 @@ class MixConfig:
         unknown = sorted(set(self.weights) - set(TYPES))
         if unknown:
             raise ValueError(f"unknown damage type {unknown[0]!r} in mix.weights; known types: {', '.join(TYPES)}")
-        if self.told_less + self.told_wrong > 1:
-            raise ValueError(
-                f"expected told_less + told_wrong <= 1, got {self.told_less} + {self.told_wrong}; make one smaller"
-            )
+        shares = (self.told_less, self.told_wrong, self.told_more)
+        if sum(shares) > 1:
+            told = " + ".join(map(str, shares))
+            raise ValueError(f"expected told_less + told_wrong + told_more <= 1, got {told}; make one smaller")
         for table in ("weights", "turns", "sets"):
             for name, weight in getattr(self, table).items():
                 if not is_like(weight, 1.0) or not 0 <= weight < math.inf:

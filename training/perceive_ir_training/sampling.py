@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.degradations import Mixture
+from perceive_ir.degradations import FAMILIES, Mixture
 from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Crops, Pictures
 
@@ -23,6 +23,8 @@ Severities = NDArray[np.float32]
 Types = Sequence[str]
 Read = Callable[[Tensor], Tensor]
 """Damaged pictures (B, 3, H, W) -> the severities that are perceived, 0 where a type is not (B, T)."""
+REVERSIBLE = np.array([FAMILIES[t].reversible for t in TYPES])
+"""Types of which too much can be undone: what is told beyond what is there, the target shows as the opposite change."""
 MARGIN = 24
 """Pixels drawn around a crop and cut off again once it is damaged: a long shake brings in what lies beside it."""
 OF_A_MICROSCOPE = ("noise", "blur", "jpeg", "lowres")
@@ -73,7 +75,8 @@ def odds_of(mix: MixConfig) -> NDArray[np.float64]:
 def of_one_type(mix: MixConfig, name: str) -> MixConfig:
     """Return the mix with one type of damage alone, in every picture, and all of it told."""
     return replace(
-        mix, clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0, perceived=0.0,
+        mix, clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_more=0.0, told_roughly=0.0,
+        perceived=0.0,
         weights={t: float(t == name) for t in TYPES},
     )  # fmt: skip
 
@@ -108,6 +111,10 @@ def tell(
             remaining[sample, less] = true[sample, less] * (1 - part)
         elif choice < less_often + mix.told_wrong and len(absent):
             told[sample, random.choice(absent)] = random.uniform(0.1, 0.7)
+        elif choice > 1 - mix.told_more:
+            more = random.uniform(0, 1 - told[sample]) * (told[sample] > 0) * REVERSIBLE
+            told[sample] += more
+            remaining[sample] -= more
     errors = random.uniform(-mix.told_roughly, mix.told_roughly, told.shape) * (random.random((len(told), 1)) < 0.5)
     return (told * (1 + errors)).clip(0, 1).astype(np.float32), remaining
 

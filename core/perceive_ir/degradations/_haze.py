@@ -28,6 +28,7 @@ class Haze(Part):
     picture, because objects differ in both.
     """
 
+    reversible = True
     geometry: Tensor
     """(n, 1, H, W), the part of the depth that does not depend on the picture."""
     colour: Tensor

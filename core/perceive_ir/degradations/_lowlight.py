@@ -26,6 +26,7 @@ class LowLight(Part):
     a unit field ``n``. The standard variant has g = 0.3, u = c = 1, b = 0, a = 1.
     """
 
+    reversible = True
     curve: Tensor
     """(n, 1, 1, 1)."""
     stops: Tensor
@@ -53,4 +54,4 @@ class LowLight(Part):
         toned = x.clamp(0, 1).pow(1 + self.curve * severity)
         scale = torch.exp2(-STOPS * severity * self.stops) * torch.exp(self.cast * severity)
         z = toned * scale + self.black * severity
-        return z + severity * self.gain * self.field * (0.002 * z.clamp(min=0) + 3e-5).sqrt()
+        return z + severity.clamp(min=0) * self.gain * self.field * (0.002 * z.clamp(min=0) + 3e-5).sqrt()

@@ -32,6 +32,8 @@ FAMILIES: dict[str, type[Part]] = {
 }
 ORDER = tuple(FAMILIES)
 """The types in the order in which a mixture applies them."""
+LEAST = torch.tensor([-1.0 if FAMILIES[t].reversible else 0.0 for t in TYPES])[:, None, None]
+"""Least severity of each type."""
 WHOLE = (slice(None), slice(None))
 """All rows and columns of a picture."""
 
@@ -102,8 +104,8 @@ class Mixture:
         x : Tensor
             (B, 3, H, W) in [0, 1].
         severities : Tensor
-            (B, 8), or a map (B, 8, H, W), in [0, 1] and in the order of ``TYPES``. Where it is 0 for every type, the
-            picture stays as it is, bit for bit.
+            (B, 8), or a map (B, 8, H, W), in [0, 1] and in the order of ``TYPES``; of haze and low light in [-1, 1],
+            where below 0 is the opposite. Where it is 0 for every type, the picture stays as it is, bit for bit.
         quantise : bool
             Clip to [0, 1] after each type, and round damaged pixels to multiples of 1/255 as an 8-bit file does.
 
@@ -118,7 +120,7 @@ class Mixture:
         y = x.clone()
         for name, (rows, part) in self.parts.items():
             severity = s[:, TYPES.index(name)][rows, None]
-            active = torch.nonzero(severity.amax((1, 2, 3)) > 0).flatten()
+            active = torch.nonzero((severity != 0).any(-1).any(-1).any(-1)).flatten()
             if len(active) == 0:
                 continue
             if len(active) < len(rows):
@@ -144,9 +146,9 @@ class Mixture:
         if tuple(s.shape) not in ((batch, len(TYPES), 1, 1), (batch, len(TYPES), height, width)):
             wanted = f"({batch}, {len(TYPES)}) or ({batch}, {len(TYPES)}, {height}, {width})"
             raise ValueError(f"expected severities of shape {wanted}, got {tuple(severities.shape)}")
-        if not bool(((s >= 0) & (s <= 1)).all()):
+        if not bool(((s >= LEAST.to(s)) & (s <= 1)).all()):
             raise ValueError(f"expected severities between 0 and 1, got {float(s.min()):g} to {float(s.max()):g}")
-        self._refuse_undrawn(s.amax((2, 3)) > 0)
+        self._refuse_undrawn((s != 0).any(-1).any(-1))
         return s
 
     def _refuse_undrawn(self, wanted: Tensor) -> None:
@@ -159,7 +161,7 @@ class Mixture:
 
     def _finish(self, x: Tensor, y: Tensor, s: Tensor, quantise: bool) -> Tensor:
         """Round what is damaged, and give grey pictures three equal channels against float error."""
-        damaged = s.amax(1, keepdim=True) > 0  # (B, 1, 1 or H, 1 or W)
+        damaged = (s != 0).any(1, keepdim=True)  # (B, 1, 1 or H, 1 or W)
         grey = damaged & self.grey[:, None, None, None]
         if bool(grey.any()):
             y = torch.where(grey, y[:, :1], y)

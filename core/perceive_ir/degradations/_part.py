@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -63,6 +63,9 @@ class Draw:
 class Part(ABC):
     """The random part of one type of damage for ``n`` pictures; every tensor has the pictures as first axis."""
 
+    reversible: ClassVar[bool] = False
+    """Whether a severity below 0 is the opposite change, as too much of a remedy makes it."""
+
     @classmethod
     @abstractmethod
     def draw(cls, draw: Draw) -> Self:
@@ -70,7 +73,7 @@ class Part(ABC):
 
     @abstractmethod
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        """Damage ``x`` (n, 3, H, W) with a severity (n, 1, 1, 1) or (n, 1, H, W) in [0, 1]."""
+        """Damage ``x`` (n, 3, H, W) with a severity (n, 1, 1, 1) or (n, 1, H, W) in [0, 1], or [-1, 1]."""
 
     def relief(self, x: Tensor) -> Tensor:
         """Return how strong the damage is in each place of ``x``, where 1 is what the severity says.
