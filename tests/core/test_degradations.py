@@ -367,5 +367,5 @@ def test_below_0_haze_and_low_light_are_the_opposite_change() -> None:
     torch.testing.assert_close((back - airlight) * (there - airlight), (x - airlight).square())
     dark = draw(x, "lowlight", varied=False).apply(x, vector(1, lowlight=-0.4), quantise=False)
     torch.testing.assert_close(dark, x.pow(1 - 0.3 * 0.4) * 2 ** (3.5 * 0.4))
-    with pytest.raises(ValueError, match="expected severities between 0 and 1, got -0.1 to 0"):
+    with pytest.raises(ValueError, match=r"expected severities between 0 and 1, got -0\.1 to 0"):
         draw(x, "noise").apply(x, vector(1, noise=-0.1))

@@ -155,10 +155,12 @@ def vary_detail(crops: Crops, share: float, random: np.random.Generator) -> Crop
         return crops
     count = len(crops.pixels)
     amount = np.where(random.random(count) < share, random.uniform(-0.15, 0.8, count), 0)
-    soft = F.avg_pool2d(F.avg_pool2d(F.pad(crops.pixels, (2,) * 4, mode="replicate"), 3, 1), 3, 1)
-    strength = torch.from_numpy(amount).float()[:, None, None, None]
-    sharp = (crops.pixels + strength * (crops.pixels - soft)).clamp(0, 1).mul(255).round().div(255)
-    return replace(crops, pixels=torch.where(strength == 0, crops.pixels, sharp))
+    rows = torch.from_numpy(amount).nonzero().flatten()
+    chosen, strength = crops.pixels[rows], torch.from_numpy(amount).float()[rows, None, None, None]
+    soft = F.avg_pool2d(F.avg_pool2d(F.pad(chosen, (2,) * 4, mode="replicate"), 3, 1), 3, 1)
+    pixels = crops.pixels.clone()
+    pixels[rows] = (chosen + strength * (chosen - soft)).clamp(0, 1).mul(255).round().div(255)
+    return replace(crops, pixels=pixels)
 
 
 def vary_tones(crops: Crops, share: float, random: np.random.Generator) -> Crops:
