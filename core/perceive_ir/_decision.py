@@ -84,6 +84,13 @@ def gentle(kind: str) -> float:
     return 0.0 if kind in TONAL_TYPES else GENTLE
 
 
+def most(recipe: Recipe, decided: Decision, kind: str) -> float:
+    """Return how severe a type is told to be at most."""
+    if recipe.handling != "painted":
+        return decided.condition[kind]
+    return max((severity for task, severity in recipe.painted.values() if type_of(task) == kind), default=0.0)
+
+
 def chosen(recipe: Recipe, severities: Mapping[str, float]) -> dict[str, float]:
     """Condition for chosen tasks: the given severity, or as it is read, which says how much if at all."""
     types = {type_of(task) for task in recipe.tasks}

@@ -36,6 +36,7 @@ from perceive_ir._perception import Perception, Subject, mirror, perceive
 from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
+from perceive_ir._shake import find_shake, middle
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._vocabulary import TYPES, type_of
 from perceive_ir._weights import Card
@@ -47,9 +48,12 @@ from perceive_ir.images import (
     check_array,
     find_range,
     parse_layout,
+    read_tile,
     to_network,
 )
 from perceive_ir.networks import ForeignNet, Signals, System
+from perceive_ir.networks.steady import FROM
+from perceive_ir.networks.steady import REACH as STEADY_REACH
 
 BLEND = 8
 """Half the width of the ramp between neighbouring tiles, in pixels."""
@@ -211,7 +215,8 @@ class Restorer:
         if recipe.handling == "image" and decided.unchanged:
             yield Step(1, 1, untouched(array, layout, recipe, seen, decided.note, self.card))
             return
-        job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile), ""
+        steady = self.steadying(array, layout, recipe, seen)
+        job, short = self.plan(array, layout, recipe, seen, decided, labels, recipe.tile, steady=steady), ""
         while True:
             try:
                 yield from self.run(Output(job, keep_residual, maps), "; ".join(filter(None, [decided.note, short])))
@@ -239,7 +244,8 @@ class Restorer:
                 yield number, untouched(subject.array, subject.layout, recipe, one, decided.note, self.card)
                 continue
             notes[number] = decided.note
-            job = self.plan(subject.array, subject.layout, recipe, one, decided, None, recipe.tile, planes)
+            steady = self.steadying(subject.array, subject.layout, recipe, one)
+            job = self.plan(subject.array, subject.layout, recipe, one, decided, None, recipe.tile, planes, steady)
             alike.setdefault(job.plan.tile_shape, {})[number] = Output(job, keep_residual=False)
         for outputs in alike.values():
             waiting, jobs = dict(outputs), [output.job for output in outputs.values()]
@@ -254,6 +260,17 @@ class Restorer:
         counted = replace(decided, note=note_of(recipe, seen, decided))
         return in_its_way(counted, recipe, self.system.restorer, self.card.name)
 
+    def steadying(self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception) -> Tensor | None:
+        """Return the filter that undoes the shake of a picture, where enough blur is to be undone; it is found once."""
+        wanted = decision.most(recipe, self.decide(recipe, seen), "blur") > FROM
+        if not (self.system.config.steady and wanted and layout.plane_count == 1):
+            return None
+        if "shake" not in seen.found:
+            rows, columns = (middle(n) for n in (layout.height, layout.width))
+            raw = read_tile(array, layout.plane(0), rows, columns)
+            seen.found["shake"] = find_shake(to_network(raw, *seen.value_range, torch.device("cpu")))
+        return seen.found["shake"]
+
     def memory(self, recipe: Recipe) -> float:
         """Return the memory that the tiles of a batch may need here and now, in GiB."""
         return memory_budget(recipe.memory, self.device) / GIB
@@ -264,8 +281,12 @@ class Restorer:
         side: int = LARGEST_TILE[self.device.type] + 2 * DEFAULT_OVERLAP
         return side * side
 
-    def overlap(self, recipe: Recipe) -> int:
-        """Return the context around a tile, in pixels."""
+    def overlap(self, recipe: Recipe, steady: Tensor | None = None) -> int:
+        """Return the context around a tile, in pixels; undoing a shake needs more of it."""
+        return self.usual_overlap(recipe) + (0 if steady is None or is_number(recipe.overlap) else STEADY_REACH)
+
+    def usual_overlap(self, recipe: Recipe) -> int:
+        """Return the context that the networks need."""
         reach = self.system.restorer.reach
         if recipe.overlap == "exact":
             return (reach or 0) + BLEND + FILL_REACH
@@ -295,20 +316,20 @@ class Restorer:
 
     def plan(
         self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception, decided: decision.Decision,
-        labels: Array | None = None, tile: str | int = "auto", planes: int = 0,
+        labels: Array | None = None, tile: str | int = "auto", planes: int = 0, steady: Tensor | None = None,
     ) -> Job:  # fmt: skip
         """Lay the tiles of a picture and fix what is the same for all of them; see `lay_tiles`."""
-        plan, choice = self.lay_tiles(layout, recipe, tile, planes)
-        return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels)
+        plan, choice = self.lay_tiles(layout, recipe, tile, planes, steady)
+        return Job(array, layout, recipe, seen, plan, choice.tile, choice.batch, decided, labels, steady)
 
     def lay_tiles(
-        self, layout: Layout, recipe: Recipe, tile: str | int = "auto", planes: int = 0
+        self, layout: Layout, recipe: Recipe, tile: str | int = "auto", planes: int = 0, steady: Tensor | None = None
     ) -> tuple[TilePlan, TileChoice]:
         """Lay tiles, as large as memory allows, and say how many the network sees at once.
 
         ``planes`` of several pictures, not only those of this one, may share a batch.
         """
-        halo, multiple = self.overlap(recipe), self.system.restorer.size_needs.multiple_of
+        halo, multiple = self.overlap(recipe, steady), self.system.restorer.size_needs.multiple_of
         multiple = math.lcm(multiple, CONDITION_STEP)
         choice = pick_tile(
             layout.height, layout.width, halo=halo, multiple=multiple, planes=planes or layout.plane_count,
@@ -327,7 +348,9 @@ class Restorer:
         if job.batch > 1:
             return replace(job, batch=job.batch // 4 or 1, short=True)
         tile = smaller(job.tile)
-        planned = self.plan(job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile)
+        planned = self.plan(
+            job.array, job.layout, job.recipe, job.seen, job.decided, job.labels, tile, steady=job.steady
+        )
         return replace(planned, batch=1, short=True)
 
     def run(self, output: Output, note: str) -> Iterator[Step]:
@@ -376,6 +399,11 @@ def look_at(image: Any, axes: str = "auto", value_range: str | tuple[float, floa
     array = check_array(image)
     layout = parse_layout(array.shape, axes)
     return Subject(array, layout, find_range(array, layout, value_range))
+
+
+def is_number(overlap: str | int) -> bool:
+    """Whether an overlap is given in pixels, which then holds."""
+    return not isinstance(overlap, str)
 
 
 def note_of(recipe: Recipe, seen: Perception, decided: decision.Decision) -> str:

@@ -38,10 +38,16 @@ class Guide:
         """Say what to do in some tiles, given with the numbers of their planes."""
         job, semantics = self.output.job, self.semantics()
         if job.recipe.handling == "image":
-            return Signals(job.decided.vector().to(self.device), semantics)
+            return Signals(job.decided.vector().to(self.device), semantics, steady=self.steady())
         planes = {number for number, _ in tiles}
         self.maps = {n: self.maps[n] if n in self.maps else self.condition_map(n).to(self.device) for n in planes}
-        return Signals(torch.stack([window(self.maps[n], tile, job.plan) for n, tile in tiles]), semantics)
+        condition = torch.stack([window(self.maps[n], tile, job.plan) for n, tile in tiles])
+        return Signals(condition, semantics, steady=self.steady())
+
+    def steady(self) -> Tensor | None:
+        """Return the filter that undoes a shake of the picture, if one was found."""
+        found = self.output.job.steady
+        return None if found is None else found[None].to(self.device)
 
     def semantics(self) -> tuple[Tensor, ...] | None:
         """Return the feature vectors of the picture, if the network listens to them."""
@@ -78,10 +84,21 @@ def joined(parts: Iterable[tuple[Signals, int]]) -> Signals:
     if len(several) == 1:
         return several[0][0]
     conditions = [signals.condition.expand(count, *signals.condition.shape[1:]) for signals, count in several]
+    filters = steady_of(several)
     if several[0][0].semantics is None:
-        return Signals(torch.cat(conditions))
+        return Signals(torch.cat(conditions), steady=filters)
     levels = zip(*([f.expand(count, -1) for f in signals.semantics or ()] for signals, count in several), strict=True)
-    return Signals(torch.cat(conditions), tuple(map(torch.cat, levels)))
+    return Signals(torch.cat(conditions), tuple(map(torch.cat, levels)), steady=filters)
+
+
+def steady_of(parts: Sequence[tuple[Signals, int]]) -> Tensor | None:
+    """Join the filters that undo shakes; zero where there is none."""
+    there = next((signals.steady for signals, _ in parts if signals.steady is not None), None)
+    if there is None:
+        return None
+    none = torch.zeros_like(there)
+    filters = [none if signals.steady is None else signals.steady for signals, _ in parts]
+    return torch.cat([f.expand(count, -1, -1) for f, (_, count) in zip(filters, parts, strict=True)])
 
 
 def window(condition: Tensor, tile: Tile, plan: TilePlan) -> Tensor:

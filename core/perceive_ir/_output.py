@@ -46,6 +46,8 @@ class Job:
     """How many tiles the network sees at once."""
     decided: decision.Decision
     labels: Array | None = None
+    steady: Tensor | None = None
+    """The filter that undoes a shake."""
     short: bool = False
     """Whether memory ran out before."""
 

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
+from torch import Tensor
 
 from perceive_ir._guide import CONDITION_STEP, plane_of
 from perceive_ir._labels import check_labels
@@ -97,7 +98,8 @@ class Whole:
 
     def around(self, box: Box, stride: int = 1) -> Box:
         """Add the context to a part of a plane; quality maps have to be cut between two of their cells."""
-        return surroundings(self.restorer, self.layout, self.recipe, box, stride)
+        steady = self.restorer.steadying(self.array, self.layout, self.recipe, self.seen)
+        return surroundings(self.restorer, self.layout, self.recipe, box, stride, steady)
 
     def told(self, axes: str) -> Recipe:
         """Return what holds for the part with its context."""
@@ -150,10 +152,12 @@ def check_region(region: Sequence[slice], layout: Layout) -> Box:
     )
 
 
-def surroundings(restorer: Restorer, layout: Layout, recipe: Recipe, box: Box, stride: int = 1) -> Box:
+def surroundings(
+    restorer: Restorer, layout: Layout, recipe: Recipe, box: Box, stride: int = 1, steady: Tensor | None = None
+) -> Box:
     """Add to a part of a plane the context that a recipe wants, between multiples of all steps."""
     step = math.lcm(restorer.system.restorer.size_needs.multiple_of, CONDITION_STEP, stride)
-    halo, lengths = restorer.overlap(recipe), (layout.height, layout.width)
+    halo, lengths = restorer.overlap(recipe, steady), (layout.height, layout.width)
     rows, columns = (surrounded(one, halo, step, n) for one, n in zip(box, lengths, strict=True))
     return rows, columns
 

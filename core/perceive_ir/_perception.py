@@ -60,6 +60,8 @@ class Perception:
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
     """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
+    found: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
+    """What was looked for later, when it was needed: the filter that undoes a shake."""
 
     @property
     def score(self) -> float:

@@ -66,6 +66,8 @@ class Signals:
     """Image-global feature vectors F_1 .. F_n (B, D_l), one per level, shallow to deep; (1, D_l) holds for all."""
     z: Tensor | None = None
     """What a CFE felt of the picture beside its condition (B, D); added to the embedded condition."""
+    steady: Tensor | None = None
+    """Filters that undo the shakes of the pictures (B, F, F), (1, F, F) for all; zero where no shake was found."""
 
     def rows(self) -> list[Signals]:
         """Return the signals of each entry of the batch."""
@@ -74,7 +76,8 @@ class Signals:
     def take(self, entries: slice | Tensor) -> Signals:
         """Return the signals of some entries of the batch."""
         semantics = self.semantics and tuple(f if len(f) == 1 else f[entries] for f in self.semantics)
-        return Signals(self.condition[entries], semantics, None if self.z is None else self.z[entries])
+        steady = self.steady if self.steady is None or len(self.steady) == 1 else self.steady[entries]
+        return Signals(self.condition[entries], semantics, None if self.z is None else self.z[entries], steady)
 
 
 class ConditionEmbedding(nn.Module):

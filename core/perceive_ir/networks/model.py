@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 from torch import Tensor, nn
 
 from perceive_ir.networks.guidance import Backbone, Guidance, Guide, Signals, SizeNeeds, fit
 from perceive_ir.networks.scattering import CELL, REACH, Scattering
+from perceive_ir.networks.steady import steadied
 
 GATE_SLOPE = 4.0
 """Severity 1 / GATE_SLOPE opens the gate fully."""
@@ -18,14 +20,22 @@ GATE_SLOPE = 4.0
 class GuidedNet(nn.Module):
     """``out = in + gate(condition) * (backbone(in, guide) - in)``, all (B, 3, H, W).
 
-    With the number of the type ``haze``, the backbone is also shown what the law of scattering makes of the picture.
+    With the number of the type ``haze``, the backbone is also shown what the law of scattering makes of the picture;
+    with that of ``blur``, a shake whose path is known is undone first.
     """
 
-    def __init__(self, backbone: nn.Module, types: int, semantics: Sequence[int], haze: int | None = None) -> None:
+    def __init__(
+        self,
+        backbone: nn.Module,
+        types: int,
+        semantics: Sequence[int],
+        haze: int | None = None,
+        blur: int | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
         self.guidance = Guidance(self.plain.guided_channels, types, semantics)
-        self.haze = haze
+        self.haze, self.blur = haze, blur
         self.scattering = None if haze is None else Scattering(self.plain.guided_channels)
 
     @property
@@ -59,6 +69,9 @@ class GuidedNet(nn.Module):
         return cast(Guide, self.guidance(signals))
 
     def forward(self, image: Tensor, signals: Signals) -> Tensor:
+        if self.blur is not None and signals.steady is not None:
+            image, left = steadied(image, signals.condition, signals.steady, self.blur)
+            signals = replace(signals, condition=left)
         residual = self.work(image, self.guide(signals), signals.condition) - image
         return image + fit(gate(signals.condition), image) * residual
 

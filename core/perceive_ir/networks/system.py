@@ -49,6 +49,8 @@ class SystemConfig:
     """Types that one restorer undoes, joined by +; several groups are undone one after the other, in this order."""
     scattering: bool = False
     """Whether the restorer of haze is shown what the law of scattering makes of the picture."""
+    steady: bool = False
+    """Whether a shake is undone by its own law where its path is found."""
     types: tuple[str, ...] = TYPES
     tiers: tuple[str, ...] = TIERS
 
@@ -166,8 +168,9 @@ def build_restorer(config: SystemConfig) -> GuidedNet | Specialists:
     """Build one guided network, or one for each group of types."""
     _, build = BACKBONES[config.backbone]
     groups, semantics = config.split_groups(), config.semantic_sizes()
-    hazes = [config.types.index("haze") if config.scattering and "haze" in group else None for group in groups]
-    members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics, haze) for haze in hazes]
+    laws = (("haze", config.scattering), ("blur", config.steady))
+    numbers = [[config.types.index(t) if holds and t in group else None for t, holds in laws] for group in groups]
+    members = [GuidedNet(build(config.backbone_config()), len(config.types), semantics, *own) for own in numbers]
     if len(members) == 1:
         return members[0]
     return Specialists(members, [[config.types.index(t) for t in group] for group in groups], len(config.types))
