@@ -43,8 +43,8 @@ SHORT = 2.8
 GAPPED, THIN = 3.0, 16.0
 """Pixels of a path for each of its deviation: fewer are specks, and more a lens out of focus."""
 SHRUNK, SPARSER = 0.7, 0.985
-"""How much smaller a path is made, and which share of the edges that it then leaves may remain with the path itself: too
-long a path makes edges instead of explaining them."""
+"""How much smaller a path is made, and which share of the edges that it then leaves may remain with the path itself:
+too long a path makes edges instead of explaining them."""
 COUNTED, EDGE_COUNTED = 1e-5, 1e-3
 """Square of the difference from which there is an edge, and what one must be worth, where edges are counted."""
 OVERDRIVEN = 0.08
