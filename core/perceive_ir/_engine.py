@@ -36,7 +36,7 @@ from perceive_ir._perception import Perception, Subject, mirror, perceive
 from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
-from perceive_ir._shake import find_shake, middle
+from perceive_ir._shake import Shake, find_shake, middle
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._vocabulary import TYPES, type_of
 from perceive_ir._weights import Card
@@ -65,6 +65,9 @@ WIDE_OVERLAP = 64
 """The same where a network sees the whole tile: half of it is ramp, for there is no overlap at which tiles agree."""
 LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
 """Larger tiles are no faster."""
+
+SURE = 0.9
+"""Probability of blur where the path of a shake is found."""
 
 Array = NDArray[Any]
 
@@ -105,7 +108,18 @@ class Restorer:
         A brief look leaves out every other crop, and takes little more than half the time where there are several.
         """
         with looking(self.device):
-            return perceive(self.system, subjects, self.device, brief=brief)
+            seen = perceive(self.system, subjects, self.device, brief=brief)
+        return [self.explained(subject, one) for subject, one in zip(subjects, seen, strict=True)]
+
+    def explained(self, subject: Subject, seen: Perception) -> Perception:
+        """Look for a shake where a picture looks damaged by no known type: one that is found explains it."""
+        if not (seen.unknown and self.system.config.steady):
+            return seen
+        shake = self.shake_of(subject.array, subject.layout, seen)
+        if shake is None:
+            return seen
+        blur = {"blur": max(seen.types["blur"], SURE)}, {"blur": shake.severity}
+        return replace(seen, types={**seen.types, **blur[0]}, severities={**seen.severities, **blur[1]})
 
     def quality_map(
         self,
@@ -263,7 +277,12 @@ class Restorer:
     def steadying(self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception) -> Tensor | None:
         """Return the filter that undoes the shake of a picture, where enough blur is to be undone; it is found once."""
         wanted = decision.most(recipe, self.decide(recipe, seen), "blur") > FROM
-        if not (self.system.config.steady and wanted and layout.plane_count == 1):
+        shake = self.shake_of(array, layout, seen) if wanted and self.system.config.steady else None
+        return None if shake is None else shake.filter
+
+    def shake_of(self, array: LazyArray, layout: Layout, seen: Perception) -> Shake | None:
+        """Return the shake of a single picture, which is looked for once."""
+        if layout.plane_count > 1:
             return None
         if "shake" not in seen.found:
             rows, columns = (middle(n) for n in (layout.height, layout.width))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from perceive_ir._device import in_company
+from perceive_ir._shake import Shake
 from perceive_ir._vocabulary import TIERS, TONAL_TYPES, TYPE_TITLES, TYPES
 from perceive_ir.images import Layout, LazyArray, Plane, read_tile, to_network
 from perceive_ir.networks import ClsTaps, Perceiver, Reading, System, far_shares, gather, light_of
@@ -60,8 +61,8 @@ class Perception:
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
     """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
-    found: dict[str, Tensor | None] = field(default_factory=dict, repr=False, compare=False)
-    """What was looked for later, when it was needed: the filter that undoes a shake."""
+    found: dict[str, Shake | None] = field(default_factory=dict, repr=False, compare=False)
+    """What was looked for only when it was needed: a shake."""
 
     @property
     def score(self) -> float:

@@ -8,6 +8,7 @@ path is also found in both halves of the picture, and believed only where all th
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
+from perceive_ir.degradations import severity_of_reach
 from perceive_ir.networks.steady import filtered, inverse_of, spread
 
 LONGEST = 51
@@ -51,8 +53,18 @@ OVERDRIVEN = 0.08
 """Share of the pixels that may become black or white."""
 
 
-def find_shake(picture: Tensor) -> Tensor | None:
-    """Return the filter that undoes the shake of a picture (3, H, W) in [0, 1]; nothing where none is sure."""
+@dataclass(frozen=True)
+class Shake:
+    """A shake that is sure."""
+
+    filter: Tensor
+    """What undoes it."""
+    severity: float
+    """Of the blur, by the length of the path."""
+
+
+def find_shake(picture: Tensor) -> Shake | None:
+    """Return the shake of a picture (3, H, W) in [0, 1]; nothing where none is sure."""
     rows, columns = (middle(n) for n in picture.shape[1:])
     grey = picture.float().cpu().mean(0)[rows, columns]
     if min(grey.shape) < VIEW // 2:
@@ -65,7 +77,9 @@ def find_shake(picture: Tensor) -> Tensor | None:
     if min(likeness(a, b) for a, b in pairs) < AGREEMENT:
         return None
     filter_ = inverse_of(path)
-    return filter_ if overdriven(grey, filter_) <= OVERDRIVEN else None
+    if overdriven(grey, filter_) > OVERDRIVEN:
+        return None
+    return Shake(filter_, severity_of_reach(deviation_of(path) * math.sqrt(3)))
 
 
 def middle(length: int) -> slice:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from perceive_ir._vocabulary import TYPES
-from perceive_ir.degradations import ORDER, Mixture, degrade
+from perceive_ir.degradations import ORDER, Mixture, degrade, severity_of_reach
 from perceive_ir.degradations._blur import _shake as shakes
 from perceive_ir.degradations._part import Draw
 from perceive_ir.degradations._rain import _fine as fine_streaks
@@ -184,6 +184,11 @@ def test_a_shake_is_as_long_as_its_formula_says(severity: float, length: float) 
     assert float(y[0, 0].sum()) == pytest.approx(1, rel=1e-4)
     assert int(columns.max() - columns.min()) == pytest.approx(length * np.cos(np.pi / 6), abs=2)
     assert int(rows.max() - rows.min()) == pytest.approx(length * np.sin(np.pi / 6), abs=2)
+
+
+@pytest.mark.parametrize(("pixels", "severity"), [(0.0, 0.0), (10.5 * 0.4 * 1.208, 0.4), (24.15, 1.0), (99.0, 1.0)])
+def test_the_severity_of_a_shake_follows_from_its_reach(pixels: float, severity: float) -> None:
+    assert severity_of_reach(pixels) == pytest.approx(severity, abs=0.011)
 
 
 def test_round_blur_stays_as_wide_as_it_was() -> None:

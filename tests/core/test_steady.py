@@ -1,5 +1,7 @@
 """A shake whose path is sure is undone by its own law; any other picture is left to the network."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -69,9 +71,10 @@ def blurred(scene) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def found(blurred) -> torch.Tensor:
-    filter_ = find_shake(blurred)
-    assert filter_ is not None
-    return filter_
+    shake = find_shake(blurred)
+    assert shake is not None
+    assert 0.35 < shake.severity < 0.75  # a path of 20 pixels
+    return shake.filter
 
 
 def error(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -223,6 +226,21 @@ def test_tiles_parts_and_groups_of_pictures_join(model, blurred):
     subjects = [pir._engine.look_at(p) for p in (pixels, as_bytes(shapes(seed=3)))]
     together = dict(model.restore_all(subjects, model.perceive_all(subjects), recipe))
     np.testing.assert_array_equal(together[0].image, whole)
+
+
+def test_a_shake_explains_a_picture_that_looks_damaged_by_no_known_type(model, scene, blurred, monkeypatch):
+    looked = pir._engine.look_at(as_bytes(blurred))
+    plain = pir._engine.perceive(model.system, [looked], model.device)[0]
+    unknown = replace(plain, tiers={"low": 0.8, "medium": 0.1, "high": 0.1}, types=dict.fromkeys(TYPES, 0.1))
+    assert unknown.unknown
+    told = model.explained(looked, replace(unknown, found={}))
+    assert told.present == ("blur",) and 0.35 < told.severities["blur"] < 0.75
+    assert {t: p for t, p in told.types.items() if t != "blur"} == dict.fromkeys([t for t in TYPES if t != "blur"], 0.1)
+    clean = pir._engine.look_at(as_bytes(scene))
+    assert model.explained(clean, replace(unknown, found={})) == unknown
+    monkeypatch.setattr("perceive_ir._engine.find_shake", lambda picture: pytest.fail("looked for a shake"))
+    known = replace(unknown, types={**unknown.types, "rain": 0.9}, found={})
+    assert model.explained(looked, known) is known
 
 
 def test_undoing_a_shake_needs_more_context(model, found):

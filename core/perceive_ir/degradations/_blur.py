@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Self
 
@@ -60,6 +61,12 @@ class Blur(Part):
         mixed = _convolve(light, kernels)
         y = torch.where(linear, mixed.clamp(min=1e-14).pow(1 / GAMMA), mixed)
         return blend(x, y, severity)
+
+
+def severity_of_reach(pixels: float) -> float:
+    """Return how severe a shake is that reaches so many pixels to each side, 1 at most."""
+    reaches = [REACH * (n / 100) * (1 + LONGER * (n / 100) ** 2) for n in range(101)]
+    return min(100, bisect_left(reaches, pixels)) / 100
 
 
 def _shake(draw: Draw) -> Tensor:
