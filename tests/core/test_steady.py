@@ -24,7 +24,7 @@ from perceive_ir._shake import (
 )
 from perceive_ir._weights import Card
 from perceive_ir.networks import Signals, System, SystemConfig
-from perceive_ir.networks.steady import FROM, LEFT, REACH, WHOLLY, filtered, inverse_of, steadied
+from perceive_ir.networks.steady import FROM, LEFT, MOST, REACH, UP_TO, filtered, inverse_of, steadied
 
 BLUR, NOISE = TYPES.index("blur"), TYPES.index("noise")
 CHAIN = {"groups": ("noise+jpeg", "blur+lowres+rain+snow", "haze+lowlight"), "semantics": False}
@@ -106,11 +106,11 @@ def test_a_filter_sees_no_farther_than_it_says():
 
 def test_the_law_is_followed_as_far_as_blur_is_told(blurred):
     filters = inverse_of(bent_path())[None]
-    for told, share in ((0.0, 0.0), (FROM, 0.0), ((FROM + WHOLLY) / 2, 0.5), (WHOLLY, 1.0), (1.0, 1.0)):
+    for told, share in ((0.0, 0.0), (FROM, 0.0), ((FROM + UP_TO) / 2, 0.5), (UP_TO, 1.0), (1.0, 1.0)):
         condition = torch.zeros(1, len(TYPES))
         condition[0, BLUR], condition[0, NOISE] = told, 0.4
         image, left = steadied(blurred[None], condition, filters, BLUR)
-        wanted = blurred + share * (filtered(blurred[None], filters[0])[0] - blurred)
+        wanted = blurred + MOST * share * (filtered(blurred[None], filters[0])[0] - blurred)
         torch.testing.assert_close(image[0], wanted, atol=1e-5, rtol=0)
         assert float(left[0, NOISE]) == pytest.approx(0.4)
         assert float(left[0, BLUR]) == pytest.approx(told + share * (min(told, LEFT) - told))

@@ -15,8 +15,8 @@ GRID = 512
 RESTRAINT = 1.5
 """How strongly detail is held back that the shake left little of; more than the least error wants, for a path is known
 only roughly."""
-FROM, WHOLLY = 0.2, 0.4
-"""Severity of blur above which the law is listened to, and from which wholly."""
+FROM, UP_TO, MOST = 0.2, 0.4, 0.8
+"""Severity of blur above which the law is listened to, and from which most; and how much that is."""
 LEFT = 0.2
 """Severity of the blur that the law leaves to the network, at most."""
 
@@ -63,14 +63,14 @@ def steadied(image: Tensor, condition: Tensor, filters: Tensor, blur: int) -> tu
     told = condition[:, blur : blur + 1]
     told = told[..., None, None] if told.ndim == 2 else told
     found = (filters.sum((1, 2)) > 0.5).float()[:, None, None, None]
-    share = ((told - FROM) / (WHOLLY - FROM)).clamp(0, 1) * found
+    share = ((told - FROM) / (UP_TO - FROM)).clamp(0, 1) * found
     left = condition.clone()
     after = told - share * (told - told.clamp(max=LEFT))
     left[:, blur : blur + 1] = after if condition.ndim == 4 else after[..., 0, 0]
     if share.shape[-1] > 1:
         share = F.interpolate(share, image.shape[-2:], mode="bilinear", align_corners=False)
     undone = torch.cat([filtered(x[None], f) for x, f in zip(image, filters.expand(len(image), -1, -1), strict=True)])
-    return image + share.to(image) * (undone - image), left
+    return image + MOST * share.to(image) * (undone - image), left
 
 
 def filtered(image: Tensor, filter_: Tensor) -> Tensor:
