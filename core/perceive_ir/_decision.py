@@ -27,6 +27,9 @@ LEFT, UNDONE = SLIGHT, 0.3
 A little of both belongs to many scenes, and to undo what is not there spoils a picture.
 """
 
+NOISY = 0.05
+"""Severity of noise beside which blur is left where nobody asked."""
+
 WHOLE = 0.75
 """Share of the whole picture's severity in that of a cell, for haze and low light that the whole picture has."""
 
@@ -61,6 +64,8 @@ def decide(recipe: Recipe, seen: Perception) -> Decision:
         gently = {t: min(1.0, s * seen.types[t] * gentle(t) * factor) for t, s in seen.severities.items()}
         return Decision(gently, "damage of no known type: restored gently")
     condition = {t: min(1.0, float(restrained(t, s)) * factor) for t, s in seen.condition.items()}
+    if blur_is_left(seen):
+        condition["blur"] = 0.0
     return Decision(condition, left_alone(seen))
 
 
@@ -71,12 +76,21 @@ def restrained(kind: str, severity: float | NDArray[Any]) -> float | NDArray[Any
     return severity * np.clip((severity - LEFT) / (UNDONE - LEFT), 0, 1)
 
 
+def blur_is_left(seen: Perception) -> bool:
+    """Whether blur is left where nobody asked: beside noise what is smooth looks blurred, and little is gained."""
+    return seen.condition["blur"] > 0 and seen.condition["noise"] >= NOISY
+
+
 def left_alone(seen: Perception) -> str:
-    """Say which slight change of light is left, and what would undo it."""
-    slight = [t for t in TONAL_TYPES if 0 < seen.condition[t] < LEFT]
-    return "; ".join(
-        f"slight {TYPE_TITLES[t]} is left, as it may belong to the scene; task {task_of(t)} undoes it" for t in slight
-    )
+    """Say which slight change of light is left, or blur beside noise, and what would undo it."""
+    notes = [
+        f"slight {TYPE_TITLES[t]} is left, as it may belong to the scene; task {task_of(t)} undoes it"
+        for t in TONAL_TYPES
+        if 0 < seen.condition[t] < LEFT
+    ]
+    if blur_is_left(seen):
+        notes.append("blur is left beside noise, where it may belong to the scene; task deblur undoes it")
+    return "; ".join(notes)
 
 
 def gentle(kind: str) -> float:
@@ -128,6 +142,8 @@ def cells_as_perceived(qmap: QualityMap, factor: float) -> Array:
     unknown = (qmap.types < PRESENT).all(axis=0)
     shares = np.array([gentle(t) for t in TYPES], np.float32)[:, None, None]
     known = np.stack([restrained(t, c) for t, c in zip(TYPES, qmap.condition, strict=True)])
+    noise, blur = TYPES.index("noise"), TYPES.index("blur")
+    known[blur] *= known[noise] < NOISY
     condition = np.where(unknown, qmap.severities * qmap.types * shares, known)
     good = qmap.tier_labels == TIERS.index("high") + 1
     return np.where(good, 0, np.minimum(1, condition * factor)).astype(np.float32)

@@ -1,5 +1,7 @@
 """What is done to a picture follows from the recipe and from what is seen, as a table says."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -61,6 +63,8 @@ def test_slight_haze_is_left_where_nobody_asks_for_it(monkeypatch, read, undone)
     ("fields", "tier", "present", "condition"),
     [
         ({}, "low", ("noise", "rain"), only(noise=0.2, rain=0.3)),
+        ({}, "low", ("noise", "blur"), only(noise=0.2)),
+        ({}, "low", ("blur",), only(blur=0.4)),
         ({}, "medium", ("haze",), only(haze=0.35)),
         ({}, "high", ("noise",), only(noise=0.2)),
         ({}, "high", ("haze",), only()),
@@ -95,6 +99,10 @@ def test_it_says_when_a_picture_stays_and_when_its_damage_is_unknown():
     assert decide(make_recipe(), seen("low", "noise")).note == ""
     assert decide(make_recipe(task="denoise"), seen("high")).note == ""
     assert decide(make_recipe(), seen("low", "haze")).note == ""
+    left = decide(make_recipe(), seen("low", "noise", "blur")).note
+    assert left == "blur is left beside noise, where it may belong to the scene; task deblur undoes it"
+    faint = replace(seen("low", "noise", "blur"), severities={**READ, "noise": 0.04})
+    assert decide(make_recipe(), faint).condition == pytest.approx(only(noise=0.04, blur=0.4))
 
 
 @pytest.mark.parametrize("task", TASKS)
