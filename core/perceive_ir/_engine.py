@@ -113,7 +113,7 @@ class Restorer:
 
     def explained(self, subject: Subject, seen: Perception) -> Perception:
         """Look for a shake where a picture looks damaged by no known type: one that is found explains it."""
-        if not (seen.unknown and self.system.config.steady):
+        if not (self.system.config.steady and seen.unknown):
             return seen
         shake = self.shake_of(subject.array, subject.layout, seen)
         if shake is None:
