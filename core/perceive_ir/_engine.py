@@ -109,7 +109,7 @@ class Restorer:
         """
         with looking(self.device):
             seen = perceive(self.system, subjects, self.device, brief=brief)
-        return [self.explained(subject, one) for subject, one in zip(subjects, seen, strict=True)]
+        return seen if brief else [self.explained(subject, one) for subject, one in zip(subjects, seen, strict=True)]
 
     def explained(self, subject: Subject, seen: Perception) -> Perception:
         """Look for a shake where a picture looks damaged by no known type: one that is found explains it."""
@@ -283,7 +283,7 @@ class Restorer:
     def shake_of(self, array: LazyArray, layout: Layout, seen: Perception) -> Shake | None:
         """Return the shake of a single picture, which is looked for once."""
         if layout.plane_count > 1:
-            return None
+            return seen.found.setdefault("shake", None)  # nor is it looked for in a part of it
         if "shake" not in seen.found:
             rows, columns = (middle(n) for n in (layout.height, layout.width))
             raw = read_tile(array, layout.plane(0), rows, columns)

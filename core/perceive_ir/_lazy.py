@@ -91,6 +91,7 @@ def chunks_of(
         perception = model.perceive(source, recipe.axes, recipe.value_range)
     elif recipe.value_range != "auto":
         perception = replace(perception, value_range=find_range(source, layout, recipe.value_range))
+    model.steadying(source, layout, recipe, perception)  # found in the whole, for every chunk
     return Chunks(source, layout, recipe, perception, sides_of(layout, stored_in(array)), restorer)
 
 
@@ -150,10 +151,11 @@ class Chunks:
 
     def read(self, restorer: Restorer, box: Box) -> Box:
         """Return what is read for a part of a plane; judging the quality there needs more than restoring it."""
+        steady = restorer.steadying(self.source, self.layout, self.recipe, self.seen)
         if self.recipe.handling != "region":
-            return surroundings(restorer, self.layout, self.recipe, box)
+            return surroundings(restorer, self.layout, self.recipe, box, steady=steady)
         around = NEIGHBOURS + (WINDOW - STRIDE) // 2 + margin(restorer.system.perceiver)
-        rows, columns = surroundings(restorer, self.layout, self.recipe, box, STRIDE)
+        rows, columns = surroundings(restorer, self.layout, self.recipe, box, STRIDE, steady)
         step = math.lcm(STRIDE, restorer.system.restorer.size_needs.multiple_of)
         return (
             surrounded(rows, around, step, self.layout.height),

@@ -117,7 +117,7 @@ def deviation_of(path: Tensor) -> float:
 def likeness(a: Tensor, b: Tensor) -> float:
     """Return the largest correlation of two paths, wherever they lie."""
     together = torch.fft.irfft2(spread(a, 128).conj() * spread(b, 128), (128, 128))
-    return float(together.max() / (a.norm() * b.norm()))
+    return float(together.max() / (a.norm() * b.norm()).clamp_min(1e-8))
 
 
 def overdriven(grey: Tensor, filter_: Tensor) -> float:

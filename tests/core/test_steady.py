@@ -9,6 +9,7 @@ import torch
 import perceive_ir as pir
 from perceive_ir import TYPES
 from perceive_ir._engine import DEFAULT_OVERLAP
+from perceive_ir._lazy import chunks_of
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._shake import (
     centred,
@@ -241,6 +242,33 @@ def test_a_shake_explains_a_picture_that_looks_damaged_by_no_known_type(model, s
     monkeypatch.setattr("perceive_ir._engine.find_shake", lambda picture: pytest.fail("looked for a shake"))
     known = replace(unknown, types={**unknown.types, "rain": 0.9}, found={})
     assert model.explained(looked, known) is known
+
+
+def test_chunks_computed_in_any_order_are_those_of_the_whole(model, blurred):
+    pixels, recipe = as_bytes(blurred), make_recipe(task="deblur", severity=0.8)
+    whole = model.restore(pixels, recipe).image
+    boxes = [(slice(0, 100), slice(0, 320)), (slice(100, 320), slice(0, 320))]
+    for order in (boxes, boxes[::-1]):
+        chunks = chunks_of(pixels, recipe, restorer=model)
+        for box in order:
+            assert np.abs(chunks.restored(0, box).astype(int) - whole[box]).max() <= 1
+    stack = np.stack([pixels[..., 0]] * 2)
+    assert chunks_of(stack, make_recipe(recipe, axes="ZYX"), restorer=model).seen.found == {"shake": None}
+
+
+def test_a_blank_half_agrees_with_nothing(blurred):
+    assert likeness(bent_path(), torch.zeros(51, 51)) == 0
+    half = blurred.clone()
+    half[..., 160:] = 0
+    assert find_shake(half) is None
+
+
+def test_what_lies_beyond_black_and_white_stays_there():
+    x = torch.full((1, 3, 40, 200), 1.2)
+    x[..., 100:] = -0.2
+    undone = filtered(x, inverse_of(bent_path()))
+    torch.testing.assert_close(undone[..., :20], x[..., :20], atol=1e-4, rtol=0)
+    torch.testing.assert_close(undone[..., -20:], x[..., -20:], atol=1e-4, rtol=0)
 
 
 def test_undoing_a_shake_needs_more_context(model, found):

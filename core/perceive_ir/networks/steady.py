@@ -74,14 +74,15 @@ def steadied(image: Tensor, condition: Tensor, filters: Tensor, blur: int) -> tu
 
 
 def filtered(image: Tensor, filter_: Tensor) -> Tensor:
-    """Return a picture (1, 3, H, W) filtered, mirrored at its borders, in [0, 1]."""
+    """Return a picture (1, 3, H, W) filtered, mirrored at its borders; it leaves [0, 1] only where it was beyond."""
     with torch.autocast(image.device.type, enabled=False):
         x = mirrored(mirrored(image.float(), 2), 3)
         size = [n + 2 * REACH for n in x.shape[-2:]]  # so that nothing comes in from the other side
         product = torch.fft.rfft2(x, size) * torch.fft.rfft2(filter_.float(), size)
         whole: Tensor = torch.fft.irfft2(product, size)
         height, width = image.shape[-2:]
-        return whole[..., 2 * REACH : 2 * REACH + height, 2 * REACH : 2 * REACH + width].clamp(0, 1).to(image.dtype)
+        found = whole[..., 2 * REACH : 2 * REACH + height, 2 * REACH : 2 * REACH + width]
+        return found.to(image.dtype).clamp(image.clamp(max=0), image.clamp(min=1))
 
 
 def mirrored(x: Tensor, axis: int) -> Tensor:
