@@ -64,7 +64,20 @@ class Shake:
 
 
 def find_shake(picture: Tensor) -> Shake | None:
-    """Return the shake of a picture (3, H, W) in [0, 1]; nothing where none is sure."""
+    """Return the shake of a picture (3, H, W) in [0, 1]; nothing where none is sure.
+
+    One thread does it: several get into each other's way, for its many transforms are small.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return sure_shake(picture)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def sure_shake(picture: Tensor) -> Shake | None:
+    """Return the shake of a picture, with the threads that there are."""
     rows, columns = (middle(n) for n in picture.shape[1:])
     grey = picture.float().cpu().mean(0)[rows, columns]
     if min(grey.shape) < VIEW // 2:
