@@ -19,7 +19,7 @@ from scipy import ndimage
 from torch import Tensor
 
 from perceive_ir.degradations import severity_of_reach
-from perceive_ir.networks.steady import filtered, inverse_of, spread
+from perceive_ir.networks.steady import filtered, inverse_of, response
 
 LONGEST = 51
 """Side of the largest path, in pixels."""
@@ -129,7 +129,8 @@ def deviation_of(path: Tensor) -> float:
 
 def likeness(a: Tensor, b: Tensor) -> float:
     """Return the largest correlation of two paths, wherever they lie."""
-    together = torch.fft.irfft2(spread(a, 128).conj() * spread(b, 128), (128, 128))
+    shape = [128, 128]
+    together = torch.fft.irfft2(response(a, shape).conj() * response(b, shape), shape)
     return float(together.max() / (a.norm() * b.norm()).clamp_min(1e-8))
 
 
@@ -230,11 +231,3 @@ def edges(x: Tensor) -> tuple[Tensor, Tensor]:
 
 ACROSS = torch.tensor([[0.0, 0.0, 0.0], [1.0, -1.0, 0.0], [0.0, 0.0, 0.0]])
 """The kernel of a difference to the right, as a convolution has it."""
-
-
-def response(kernel: Tensor, shape: list[int]) -> Tensor:
-    """Return the response of a kernel about its middle, for pictures of a shape."""
-    half = kernel.shape[0] // 2
-    padded = F.pad(kernel, (0, shape[1] - kernel.shape[1], 0, shape[0] - kernel.shape[0]))
-    found: Tensor = torch.fft.rfft2(torch.roll(padded, (-half, -half), (0, 1)))
-    return found

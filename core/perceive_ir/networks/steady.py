@@ -28,7 +28,7 @@ def inverse_of(path: Tensor) -> Tensor:
 
     after Wiener, with the power of natural pictures falling as the square of the frequency f.
     """
-    kernel = spread(path)
+    kernel = response(path, [GRID, GRID])
     rows, columns = torch.fft.fftfreq(GRID)[:, None], torch.fft.rfftfreq(GRID)
     power = RESTRAINT * (rows.square() + columns.square() + 1e-4)
     wide = torch.fft.irfft2(kernel.conj() / (kernel.abs().square() + power), (GRID, GRID))
@@ -38,10 +38,10 @@ def inverse_of(path: Tensor) -> Tensor:
     return filter_ / filter_.sum()
 
 
-def spread(kernel: Tensor, side: int = GRID) -> Tensor:
-    """Return the response of a kernel (k, k) about its middle, on a grid."""
+def response(kernel: Tensor, shape: list[int]) -> Tensor:
+    """Return the response of a kernel (k, k) about its middle, for pictures of a shape."""
     half = kernel.shape[0] // 2
-    padded = F.pad(kernel, (0, side - kernel.shape[1], 0, side - kernel.shape[0]))
+    padded = F.pad(kernel, (0, shape[1] - kernel.shape[1], 0, shape[0] - kernel.shape[0]))
     found: Tensor = torch.fft.rfft2(torch.roll(padded, (-half, -half), (0, 1)))
     return found
 
