@@ -36,7 +36,7 @@ from perceive_ir._perception import Perception, Subject, mirror, perceive
 from perceive_ir._quality_map import MapStep, QualityMap, map_steps
 from perceive_ir._recipe import Recipe, make_recipe
 from perceive_ir._result import Result, Step, untouched
-from perceive_ir._shake import Shake, find_shake, middle
+from perceive_ir._shaken import explained, shake_of
 from perceive_ir._tiles import TileChoice, TilePlan, pick_tile, plan_tiles, smaller
 from perceive_ir._vocabulary import TYPES, type_of
 from perceive_ir._weights import Card
@@ -48,7 +48,6 @@ from perceive_ir.images import (
     check_array,
     find_range,
     parse_layout,
-    read_tile,
     to_network,
 )
 from perceive_ir.networks import ForeignNet, Signals, System
@@ -65,9 +64,6 @@ WIDE_OVERLAP = 64
 """The same where a network sees the whole tile: half of it is ramp, for there is no overlap at which tiles agree."""
 LARGEST_TILE = {"cpu": 512, "cuda": 1024, "mps": 512}
 """Larger tiles are no faster."""
-
-SURE = 0.9
-"""Probability of blur where the path of a shake is found."""
 
 Array = NDArray[Any]
 
@@ -109,17 +105,9 @@ class Restorer:
         """
         with looking(self.device):
             seen = perceive(self.system, subjects, self.device, brief=brief)
-        return seen if brief else [self.explained(subject, one) for subject, one in zip(subjects, seen, strict=True)]
-
-    def explained(self, subject: Subject, seen: Perception) -> Perception:
-        """Look for a shake where a picture looks damaged by no known type: one that is found explains it."""
-        if not (self.system.config.steady and seen.unknown):
+        if brief or not self.system.config.steady:
             return seen
-        shake = self.shake_of(subject.array, subject.layout, seen)
-        if shake is None:
-            return seen
-        blur = {"blur": max(seen.types["blur"], SURE)}, {"blur": shake.severity}
-        return replace(seen, types={**seen.types, **blur[0]}, severities={**seen.severities, **blur[1]})
+        return [explained(subject, one) for subject, one in zip(subjects, seen, strict=True)]
 
     def quality_map(
         self,
@@ -276,19 +264,9 @@ class Restorer:
 
     def steadying(self, array: LazyArray, layout: Layout, recipe: Recipe, seen: Perception) -> Tensor | None:
         """Return the filter that undoes the shake of a picture, where enough blur is to be undone; it is found once."""
-        wanted = decision.most(recipe, self.decide(recipe, seen), "blur") > FROM
-        shake = self.shake_of(array, layout, seen) if wanted and self.system.config.steady else None
+        wanted = self.system.config.steady and decision.most(recipe, self.decide(recipe, seen), "blur") > FROM
+        shake = shake_of(array, layout, seen) if wanted else None
         return None if shake is None else shake.filter
-
-    def shake_of(self, array: LazyArray, layout: Layout, seen: Perception) -> Shake | None:
-        """Return the shake of a single picture, which is looked for once."""
-        if layout.plane_count > 1:
-            return seen.found.setdefault("shake", None)  # nor is it looked for in a part of it
-        if "shake" not in seen.found:
-            rows, columns = (middle(n) for n in (layout.height, layout.width))
-            raw = read_tile(array, layout.plane(0), rows, columns)
-            seen.found["shake"] = find_shake(to_network(raw, *seen.value_range, torch.device("cpu")))
-        return seen.found["shake"]
 
     def memory(self, recipe: Recipe) -> float:
         """Return the memory that the tiles of a batch may need here and now, in GiB."""

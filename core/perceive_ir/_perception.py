@@ -61,8 +61,8 @@ class Perception:
     """The values that counted as black and white."""
     semantics: tuple[Array, ...] = field(default=(), repr=False, compare=False)
     """Feature vectors F_1 .. F_n of the picture, which guide the restoration."""
-    found: dict[str, Shake | None] = field(default_factory=dict, repr=False, compare=False)
-    """What was looked for only when it was needed: a shake."""
+    shakes: dict[tuple[float, float], Shake | None] = field(default_factory=dict, repr=False, compare=False)
+    """The shake, by the value range in which it was looked for; where nobody needed it, it is not there."""
 
     @property
     def score(self) -> float:

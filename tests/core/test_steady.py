@@ -23,6 +23,7 @@ from perceive_ir._shake import (
     shrunk,
     tidied,
 )
+from perceive_ir._shaken import explained
 from perceive_ir._weights import Card
 from perceive_ir.networks import Signals, System, SystemConfig
 from perceive_ir.networks.steady import FROM, LEFT, MOST, REACH, UP_TO, filtered, inverse_of, steadied
@@ -195,7 +196,7 @@ def as_bytes(x: torch.Tensor) -> np.ndarray:
 
 def test_what_is_told_little_blur_is_not_looked_through_for_a_shake(model, blurred, monkeypatch):
     seen = model.perceive(as_bytes(blurred))
-    monkeypatch.setattr("perceive_ir._engine.find_shake", lambda picture: pytest.fail("looked for a shake"))
+    monkeypatch.setattr("perceive_ir._shaken.find_shake", lambda picture: pytest.fail("looked for a shake"))
     for fields in ({"task": "denoise", "severity": 0.8}, {"task": "deblur", "severity": FROM}):
         model.restore(as_bytes(blurred), perception=seen, **fields)
     stack = np.stack([as_bytes(blurred)[..., 0]] * 2)
@@ -206,13 +207,21 @@ def test_a_shake_is_looked_for_once_and_undone(model, scene, blurred):
     pixels = as_bytes(blurred)
     seen = model.perceive(pixels)
     first = model.restore(pixels, perception=seen, task="deblur", severity=0.8).image
-    assert seen.found["shake"] is not None
+    assert seen.shakes[seen.value_range] is not None
     plain = System(SystemConfig(sizes=SIZES, tower={"widths": (4, 4, 8, 8)}, **CHAIN)).eval()
     plain.load_state_dict(model.system.state_dict())
     other = pir.Restorer(plain, Card("plain", "0"), device="cpu").restore(pixels, task="deblur", severity=0.8).image
     assert not np.array_equal(first, other)
-    seen.found["shake"] = None
+    seen.shakes[seen.value_range] = None
     np.testing.assert_array_equal(model.restore(pixels, perception=seen, task="deblur", severity=0.8).image, other)
+
+
+def test_a_shake_is_looked_for_anew_where_other_values_are_black_and_white(model, blurred):
+    pixels = as_bytes(blurred)
+    seen = model.perceive(pixels)
+    model.restore(pixels, perception=seen, task="deblur", severity=0.8)
+    model.restore(pixels, perception=seen, task="deblur", severity=0.8, value_range=(0, 510))
+    assert seen.shakes.keys() == {seen.value_range, (0.0, 510.0)}
 
 
 def test_tiles_parts_and_groups_of_pictures_join(model, blurred):
@@ -234,14 +243,14 @@ def test_a_shake_explains_a_picture_that_looks_damaged_by_no_known_type(model, s
     plain = pir._engine.perceive(model.system, [looked], model.device)[0]
     unknown = replace(plain, tiers={"low": 0.8, "medium": 0.1, "high": 0.1}, types=dict.fromkeys(TYPES, 0.1))
     assert unknown.unknown
-    told = model.explained(looked, replace(unknown, found={}))
+    told = explained(looked, replace(unknown, shakes={}))
     assert told.present == ("blur",) and 0.35 < told.severities["blur"] < 0.75
     assert {t: p for t, p in told.types.items() if t != "blur"} == dict.fromkeys([t for t in TYPES if t != "blur"], 0.1)
     clean = pir._engine.look_at(as_bytes(scene))
-    assert model.explained(clean, replace(unknown, found={})) == unknown
-    monkeypatch.setattr("perceive_ir._engine.find_shake", lambda picture: pytest.fail("looked for a shake"))
-    known = replace(unknown, types={**unknown.types, "rain": 0.9}, found={})
-    assert model.explained(looked, known) is known
+    assert explained(clean, replace(unknown, shakes={})) == unknown
+    monkeypatch.setattr("perceive_ir._shaken.find_shake", lambda picture: pytest.fail("looked for a shake"))
+    known = replace(unknown, types={**unknown.types, "rain": 0.9}, shakes={})
+    assert explained(looked, known) is known
 
 
 def test_chunks_computed_in_any_order_are_those_of_the_whole(model, blurred):
@@ -253,7 +262,7 @@ def test_chunks_computed_in_any_order_are_those_of_the_whole(model, blurred):
         for box in order:
             assert np.abs(chunks.restored(0, box).astype(int) - whole[box]).max() <= 1
     stack = np.stack([pixels[..., 0]] * 2)
-    assert chunks_of(stack, make_recipe(recipe, axes="ZYX"), restorer=model).seen.found == {"shake": None}
+    assert chunks_of(stack, make_recipe(recipe, axes="ZYX"), restorer=model).seen.shakes == {(0.0, 255.0): None}
 
 
 def test_a_blank_half_agrees_with_nothing(blurred):
