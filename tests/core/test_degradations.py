@@ -83,6 +83,20 @@ def test_noise_has_the_deviation_of_its_formula_on_a_mid_grey() -> None:
     assert (y - x).square().mean((1, 2, 3)).sqrt() == pytest.approx(torch.full((40,), 27.5 / 255).numpy(), rel=0.05)
 
 
+def test_some_noise_is_that_of_a_sensor_that_sees_one_colour_a_pixel() -> None:
+    x = torch.full((80, 3, 128, 128), 0.5)
+    noise = draw(x, "noise").apply(x, vector(80, noise=0.3), quantise=False) - x
+
+    def likeness_of_neighbours(field: torch.Tensor, far: int) -> torch.Tensor:
+        return (field[..., far:] * field[..., :-far]).mean((1, 2)) / field.square().mean((1, 2))
+
+    light, colour = noise.mean(1), noise[:, 2] - noise.mean(1)
+    next_to, farther = (likeness_of_neighbours(light, far) for far in (1, 2))
+    through_a_mosaic = (next_to > 0.4) & (next_to < 0.8) & (farther < 0.35) & (farther > 0)
+    assert 8 < through_a_mosaic.sum() < 35
+    assert (likeness_of_neighbours(colour, 2)[through_a_mosaic] > 0.5).float().mean() > 0.6
+
+
 def test_some_noise_is_stronger_in_the_shadows_as_a_tone_curve_leaves_it_and_some_in_the_light() -> None:
     dark, light = torch.full((40, 3, 96, 96), 0.25), torch.full((40, 3, 96, 96), 0.75)
     mixture = draw(dark, "noise")

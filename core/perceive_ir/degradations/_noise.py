@@ -42,10 +42,13 @@ class Noise(Part):
         equal, camera = draw.grey | ((kind > 0.40) & (kind < 0.45)), (kind > 0.45) & (kind < 0.80)
         rises, falls = ((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1), (kind > 0.45) & (kind < 0.66)
         field = draw.normal(3, draw.height, draw.width)
-        rows = torch.nonzero(camera).flatten()
-        if len(rows):
-            field[rows] = _correlated(field[rows], draw.uniform(0.2, 1.6)[rows], draw.uniform(0.4, 3.5)[rows])
         field = torch.where(equal[:, None, None, None], field[:, :1], field * _uneven(draw, camera))
+        mosaic = camera & draw.chance(0.65)
+        field = torch.where(mosaic[:, None, None, None], _through_a_mosaic(field), field)
+        luma = torch.where(mosaic, draw.uniform(0.1, 0.5), draw.uniform(0.2, 1.6))
+        chroma, colour = draw.uniform(0.4, 3.5), torch.where(mosaic, draw.uniform(0.2, 0.8), 1.0)
+        if camera.any():
+            field[camera] = _correlated(field[camera], luma[camera], chroma[camera], colour[camera])
         shot = draw.vary(0, 0.3, 1.0) * rises - draw.vary(0, 0.1, 0.95) * falls
         return cls(field, shot[:, None, None, None], kind > 0.95)
 
@@ -65,14 +68,25 @@ def _uneven(draw: Draw, camera: Tensor) -> Tensor:
     return torch.where(camera[:, None, None, None], gains, torch.ones_like(gains))
 
 
-def _correlated(field: Tensor, luma: Tensor, chroma: Tensor) -> Tensor:
-    """Return noise as a camera leaves it after demosaicing: soft in brightness, softer in colour.
+def _through_a_mosaic(field: Tensor) -> Tensor:
+    """Return noise (n, 3, H, W) of a sensor that sees one colour a pixel, and has the others from the neighbours."""
+    down, right = (torch.arange(n, device=field.device) % 2 for n in field.shape[-2:])
+    red, blue = (1 - down)[:, None] * (1 - right), down[:, None] * right
+    seen = torch.stack([red, 1 - red - blue, blue]).to(field)
+    of_four, of_two = [[1, 2, 1], [2, 4, 2], [1, 2, 1]], [[0, 1, 0], [1, 4, 1], [0, 1, 0]]
+    fill = torch.tensor([of_four, of_two, of_four]).to(field)[:, None] / 4
+    return F.conv2d(F.pad(field * seen, (1,) * 4, mode="replicate"), fill, groups=3)
 
-    ``luma`` and ``chroma`` (n,) are the deviations of the Gaussians, in pixels.
+
+def _correlated(field: Tensor, luma: Tensor, chroma: Tensor, colour: Tensor) -> Tensor:
+    """Return noise as cameras and programs leave it: soft in brightness, softer in colour, deviation 1.
+
+    ``luma`` and ``chroma`` (n,) are the deviations of the Gaussians, in pixels; a share ``colour`` (n,) of it is left.
     """
     grey = field.mean(1, keepdim=True)
-    soft: Tensor = _soften(grey, luma) + _soften(field - grey, chroma)
-    return soft
+    soft = _soften(grey, luma) + colour[:, None, None, None] * _soften(field - grey, chroma)
+    deviation: Tensor = soft.square().mean((1, 2, 3), keepdim=True).sqrt()
+    return soft / deviation
 
 
 def _soften(field: Tensor, sigma: Tensor) -> Tensor:
