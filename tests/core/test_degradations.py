@@ -302,7 +302,7 @@ def test_a_mixture_refuses_what_it_was_not_drawn_for() -> None:
     x = picture()
     with pytest.raises(ValueError, match="expected severity 0 for haze in picture 0"):
         draw(x, "noise").apply(x, vector(3, haze=0.5))
-    with pytest.raises(ValueError, match="between 0 and 1, got 0 to 2"):
+    with pytest.raises(ValueError, match="severities of noise between 0 and 1, got 2"):
         draw(x, "noise").apply(x, vector(3, noise=2.0))
     with pytest.raises(ValueError, match="expected severities of shape"):
         draw(x, "noise").apply(x, torch.zeros(3, 5))
@@ -386,5 +386,7 @@ def test_below_0_haze_and_low_light_are_the_opposite_change() -> None:
     torch.testing.assert_close((back - airlight) * (there - airlight), (x - airlight).square())
     dark = draw(x, "lowlight", varied=False).apply(x, vector(1, lowlight=-0.4), quantise=False)
     torch.testing.assert_close(dark, x.pow(1 - 0.3 * 0.4) * 2 ** (3.5 * 0.4))
-    with pytest.raises(ValueError, match=r"expected severities between 0 and 1, got -0\.1 to 0"):
+    with pytest.raises(ValueError, match=r"expected severities of noise between 0 and 1, got -0\.1"):
         draw(x, "noise").apply(x, vector(1, noise=-0.1))
+    with pytest.raises(ValueError, match="expected severities of haze between -1 and 1, got nan"):
+        draw(x, "haze").apply(x, vector(1, haze=float("nan")))

@@ -146,8 +146,11 @@ class Mixture:
         if tuple(s.shape) not in ((batch, len(TYPES), 1, 1), (batch, len(TYPES), height, width)):
             wanted = f"({batch}, {len(TYPES)}) or ({batch}, {len(TYPES)}, {height}, {width})"
             raise ValueError(f"expected severities of shape {wanted}, got {tuple(severities.shape)}")
-        if not bool(((s >= LEAST.to(s)) & (s <= 1)).all()):
-            raise ValueError(f"expected severities between 0 and 1, got {float(s.min()):g} to {float(s.max()):g}")
+        wrong = torch.nonzero((s < LEAST.to(s)) | (s > 1) | s.isnan())
+        if len(wrong):
+            kind, value = TYPES[wrong[0, 1]], float(s[tuple(wrong[0])])
+            least = 0 if not FAMILIES[kind].reversible else -1
+            raise ValueError(f"expected severities of {kind} between {least} and 1, got {value:g}")
         self._refuse_undrawn((s != 0).any(-1).any(-1))
         return s
 
