@@ -11,16 +11,18 @@ import torch
 from torch.nn.functional import l1_loss
 
 from perceive_ir import TYPES, WeightsError
-from perceive_ir.networks import CompactConfig
+from perceive_ir.networks import CompactConfig, Signals
 from perceive_ir_training import crossfit
 from perceive_ir_training.crossfit import (
+    GROUPS,
     MARGIN,
     HalfConfig,
     Halves,
     as_stored,
     balanced_tasks,
     cached_halves,
-    draw_pair,
+    choose_group,
+    draw_damaged,
     draw_scenes,
     fold_of,
     load_halves,
@@ -172,12 +174,16 @@ def test_a_picture_is_rendered_by_the_model_of_the_other_fold():
         for fold, model in enumerate(halves.models):
             for parameter in model.parameters():
                 parameter.zero_()
-            model.leave.bias.fill_(0.1 * (fold + 1))
-    x = torch.full((1, 3, 16, 16), 0.5)
-    torch.testing.assert_close(halves.render(x, 0), x + 0.2)
-    torch.testing.assert_close(halves.render(x, 1), x + 0.1)
-    assert halves.render(x + 0.45, 0).max() == 1.0  # 1.15, clipped
-    assert not halves.render(x, 0).requires_grad
+            model.members[0].backbone.leave.bias.fill_(0.1 * (fold + 1))
+            model.members[1].backbone.leave.bias.fill_(-0.1)
+    x, told = torch.full((1, 3, 16, 16), 0.5), torch.tensor([[0.5 * (t == "rain") for t in TYPES]])
+    torch.testing.assert_close(halves.render(x, told, 0), x + 0.2)
+    torch.testing.assert_close(halves.render(x, told, 1), x + 0.1)
+    torch.testing.assert_close(halves.render(x, told / 4, 0), x + 0.1)  # told of a little, it changes little
+    soft = torch.tensor([[0.5 * (t == "blur") for t in TYPES]])
+    torch.testing.assert_close(halves.render(x, soft, 0), x - 0.1)  # by a network of its own
+    assert halves.render(x + 0.45, told, 0).max() == 1.0  # 1.15, clipped
+    assert not halves.render(x, told, 0).requires_grad
 
 
 # ---- training
@@ -192,7 +198,8 @@ def test_training_repeats_itself_and_leaves_the_random_numbers_alone(pictures, h
     for a, b in zip(halves.parameters(), again.parameters(), strict=True):
         assert torch.equal(a, b)
     assert any(not torch.equal(a, c) for a, c in zip(halves.parameters(), other.parameters(), strict=True))
-    assert not torch.equal(Halves(TINY, NONE).models[0].leave.weight, Halves(TINY, NONE).models[1].leave.weight)
+    one, other_one = (model.members[0].backbone.leave.weight for model in Halves(TINY, NONE).models)
+    assert not torch.equal(one, other_one)
     first, second = (list(model.parameters()) for model in halves.models)
     assert any(not torch.equal(a, b) for a, b in zip(first, second, strict=True))
     assert not halves.training and not any(p.requires_grad for p in halves.parameters())
@@ -200,23 +207,31 @@ def test_training_repeats_itself_and_leaves_the_random_numbers_alone(pictures, h
 
 def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures, monkeypatch):
     part = split(pictures)[0]
-    dark = replace(crossfit.SINGLE, weights={t: float(t == "lowlight") for t in TYPES})
-    monkeypatch.setattr(crossfit, "SINGLE", dark)
+    monkeypatch.setattr(crossfit, "choose_group", lambda _: ("lowlight",))
     settings = replace(TINY, steps=40, learning_rate=2e-2, microscopy=0.0)
     model = Halves(settings, NONE).models[0]
-    damaged, clean = draw_pair(part, replace(settings, batch=32), random(9))
-    before = l1_loss(model(damaged), clean).item()
+    drawn = draw_damaged(part, replace(settings, batch=32), ("lowlight",), random(9))
+
+    def missed() -> float:
+        return l1_loss(model(drawn.damaged, Signals(drawn.told)), drawn.target).item()
+
+    before = missed()
     train_half(model, part, settings, random())
-    assert l1_loss(model(damaged), clean).item() < 0.9 * before
+    assert missed() < 0.9 * before
 
 
-def test_a_restorer_learns_on_one_type_at_a_time(pictures, monkeypatch):
-    drawn = []
-    real = crossfit.draw_mixture
-    monkeypatch.setattr(crossfit, "draw_mixture", lambda c, s, r: (drawn.append(s), real(c, s, r))[1])
-    damaged, clean = draw_pair(pictures, replace(TINY, batch=40), random())
-    assert (np.count_nonzero(drawn[0], axis=1) == 1).all()
-    assert ((damaged - clean).abs().amax(dim=(1, 2, 3)) > 0).float().mean() > 0.9
+def test_a_restorer_learns_on_one_type_at_a_time_and_is_told_it(pictures):
+    source, turns = random(), [choose_group(random(seed)) for seed in range(200)]
+    assert 30 < turns.count(GROUPS[1]) < 70 and set(turns) == set(GROUPS)  # two types of eight
+    for own in GROUPS:
+        drawn = draw_damaged(pictures, replace(TINY, batch=40), own, source)
+        assert {TYPES[n] for n in drawn.true.argmax(dim=1)} == set(own)
+    drawn = draw_damaged(pictures, replace(TINY, batch=40), TYPES, source)
+    assert (np.count_nonzero(drawn.true, axis=1) == 1).all()
+    assert torch.equal(drawn.told > 0, drawn.true > 0) and torch.equal(drawn.target, drawn.clean)
+    alike = torch.tensor([t in ("noise", "jpeg", "lowres", "lowlight") for t in TYPES])  # weather: as shown
+    torch.testing.assert_close(drawn.told[:, alike], drawn.true[:, alike])
+    assert ((drawn.damaged - drawn.target).abs().amax(dim=(1, 2, 3)) > 0).float().mean() > 0.9
 
 
 def steps_of(pictures: Pictures, settings: HalfConfig, **options) -> int:
@@ -350,10 +365,16 @@ def test_low_has_the_type_of_its_task_alone_and_is_of_low_quality(pictures, halv
 def test_the_medium_picture_is_the_rendered_low_one_without_its_border(pictures, halves, monkeypatch):
     rendered = []
     real = halves.render
-    monkeypatch.setattr(halves, "render", lambda x, fold: (rendered.append((x, real(x, fold), fold)), real(x, fold))[1])
+
+    def watch(damaged, told, fold):
+        rendered.append((damaged, told, real(damaged, told, fold), fold))
+        return rendered[0][2]
+
+    monkeypatch.setattr(halves, "render", watch)
     made = triplets(halves, Pictures(split(pictures)[1].photos), 8, 16, random())
-    ((damaged, restored, fold),) = rendered
+    ((damaged, told, restored, fold),) = rendered
     assert fold == 1
+    assert told.argmax(dim=1).tolist() == made.tasks.tolist() and (told > 0).sum(dim=1).tolist() == [1] * 8
     assert damaged.shape[2:] == (16 + 2 * MARGIN,) * 2
     inside = slice(MARGIN, -MARGIN)
     assert torch.equal(made.low, damaged[..., inside, inside])
@@ -398,5 +419,5 @@ def test_a_size_that_the_restorer_cannot_take_is_refused(pictures, halves):
 
 def test_the_restorers_have_a_network_by_default():
     halves = Halves(HalfConfig(), NONE)
-    assert halves.render(torch.rand(1, 3, 48, 64), 0).shape == (1, 3, 48, 64)
-    assert sum(p.numel() for p in halves.parameters()) < 300_000
+    assert halves.render(torch.rand(1, 3, 48, 64), torch.full((1, len(TYPES)), 0.5), 0).shape == (1, 3, 48, 64)
+    assert sum(p.numel() for p in halves.parameters()) < 1_000_000

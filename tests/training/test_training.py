@@ -123,7 +123,8 @@ def test_only_the_half_that_is_trained_changes(pictures_folder, tmp_path, stage)
 
 
 def test_the_perceiver_may_learn_tiers_from_half_restored_scenes(pictures_folder, tmp_path):
-    config = replace(TINY, losses=LossConfig(language=0, scenes=1.0))
+    scenes = replace(TINY.perceiver, scenes=2)
+    config = replace(TINY, perceiver=scenes, losses=LossConfig(language=0, scenes=1.0))
     progress = run("perceiver", pictures_folder, tmp_path, config)
     assert all(p.losses["scenes"] > 0 for p in progress)
     assert "scenes" not in run("perceiver", pictures_folder, tmp_path / "without")[0].losses
@@ -135,8 +136,8 @@ def test_the_perceiver_may_learn_tiers_from_half_restored_scenes(pictures_folder
         load_start(tmp_path / "weights.safetensors", config), None, 1.0,
     )  # fmt: skip
     images, tiers = stage.batch(1, 32).scenes
-    assert images.shape == (3, 3, 32, 32) and tiers.tolist() == [0, 1, 2]
-    assert len({image.numpy().tobytes() for image in images}) == 3
+    assert images.shape == (6, 3, 32, 32) and tiers.tolist() == [0, 0, 1, 1, 2, 2]
+    assert len({image.numpy().tobytes() for image in images}) == 6
 
 
 def test_a_readout_of_whole_pictures_comes_along_where_there_is_one(pictures_folder, tmp_path):

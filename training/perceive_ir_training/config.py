@@ -79,9 +79,13 @@ class PerceiverConfig(StageConfig):
     paired: float = 0.0
     """Share of the pictures that come from pairs: their type of damage is known, and that their quality is low, but not
     how severe the damage is."""
+    scenes: int = 3
+    """Scenes in three qualities that a step shows beside its batch, where ``losses.scenes`` is on."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.scenes < 1:
+            raise ValueError(f"expected scenes >= 1 in perceiver, got {self.scenes}")
         for name in ("tones", "paired"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"expected {name} in 0..1, got {getattr(self, name)}")

@@ -11,30 +11,34 @@ import json
 import math
 import time
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from perceive_ir._errors import WeightsError
 from perceive_ir._vocabulary import TYPES
 from perceive_ir._weights import fill, read_signed, write_signed
-from perceive_ir.networks import Compact, CompactConfig
+from perceive_ir.networks import Compact, CompactConfig, GuidedNet, Signals, Specialists
 from perceive_ir.networks.system import from_known_keys
 from perceive_ir_training.config import MixConfig
 from perceive_ir_training.data import Crops, Picture, Pictures
-from perceive_ir_training.losses import LOW_FROM
-from perceive_ir_training.sampling import OF_A_MICROSCOPE, draw_mixture, draw_severities
+from perceive_ir_training.losses import LOW_FROM, left_over
+from perceive_ir_training.sampling import OF_A_MICROSCOPE, Batch, draw_batch, draw_mixture
 
-FORMAT = "perceive-ir-halves-1"
+FORMAT = "perceive-ir-halves-2"
 SALT = "perceive-ir folds "
-SINGLE = MixConfig(clean=0.0, several=0.0)
-"""The restorers learn on one type of damage at a time."""
+SOFT = ("blur", "lowres")
+GROUPS = (tuple(t for t in TYPES if t not in SOFT), SOFT)
+"""Each restorer has a network for each of these: a single one leaves what lacks sharpness as it is."""
+UNSEEN = (1,)
+"""Sizes of feature vectors that the restorers are never shown."""
+SINGLE = MixConfig(clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0)
+"""The restorers learn on one type of damage at a time, and are told how much of it there is."""
 MARGIN = 32
 """Pixels damaged and rendered around a crop and cut off again, so that no tier shows by its border."""
 
@@ -43,7 +47,9 @@ MARGIN = 32
 class HalfConfig:
     """The network of both restorers, and how each is trained."""
 
-    net: CompactConfig = field(default_factory=lambda: CompactConfig((8, 16, 32, 48), (1, 1, 1, 1), (1, 1, 1)))
+    net: CompactConfig = field(
+        default_factory=lambda: CompactConfig((8, 16, 32, 48), (1, 1, 1, 1), (1, 1, 1), gain=True)
+    )
     steps: int = 20_000
     batch: int = 8
     patch: int = 128
@@ -107,7 +113,10 @@ def names_of(pictures: Pictures) -> frozenset[str]:
 
 
 class Halves(nn.Module):
-    """Two plain restorers and the names of what each was trained on.
+    """Two small restorers and the names of what each was trained on.
+
+    They are told what is there: where restorers of this size must find out by themselves, they leave haze, darkness,
+    blur, JPEG and low resolution as they are, and the medium picture is no better than the low one.
 
     Parameters
     ----------
@@ -123,12 +132,12 @@ class Halves(nn.Module):
         self.seen = seen
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(settings.seed)
-            self.models = nn.ModuleList(Compact(settings.net) for _ in range(2))
+            self.models = nn.ModuleList(make_restorer(settings.net) for _ in range(2))
         self.refuse_unfit(settings.patch)
 
     def refuse_unfit(self, side: int) -> None:
         """Refuse pictures of a side that the network cannot take."""
-        multiple = cast(Compact, self.models[0]).size_needs.multiple_of
+        multiple = cast(Specialists, self.models[0]).size_needs.multiple_of
         if side % multiple:
             raise ValueError(f"expected pictures whose side is divisible by {multiple}, got {side}")
 
@@ -145,12 +154,18 @@ class Halves(nn.Module):
         return fold
 
     @torch.no_grad()
-    def render(self, damaged: Tensor, fold: int) -> Tensor:
-        """Render damaged pictures (B, 3, H, W) of a fold with the model of the other fold."""
+    def render(self, damaged: Tensor, severities: Tensor, fold: int) -> Tensor:
+        """Render damaged pictures (B, 3, H, W) of a fold, told their severities (B, T), with the model of the other."""
         model = self.models[1 - fold]
         device = next(model.parameters()).device
-        restored: Tensor = model(damaged.to(device))
+        restored: Tensor = model(damaged.to(device), Signals(severities.to(device)))
         return restored.clamp(0, 1).to(damaged.device)
+
+
+def make_restorer(net: CompactConfig) -> Specialists:
+    """Build one restorer: a small network for each group of types."""
+    members = [GuidedNet(Compact(net), len(TYPES), UNSEEN) for _ in GROUPS]
+    return Specialists(members, [[TYPES.index(t) for t in group] for group in GROUPS], len(TYPES))
 
 
 def make_halves(
@@ -172,7 +187,7 @@ def train_half(
     *,
     minutes: float = math.inf,
 ) -> None:
-    """Train a restorer with plain L1 on single types of damage; stops after the steps or minutes, not before one."""
+    """Train a restorer on single types of damage; stops after the steps or minutes, not before one."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
     device = next(model.parameters()).device
     start = time.monotonic()
@@ -181,8 +196,9 @@ def train_half(
         done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-        damaged, clean = draw_pair(pictures, settings, random)
-        loss = F.l1_loss(model(damaged.to(device)), clean.to(device))
+        drawn = draw_damaged(pictures, settings, choose_group(random), random)
+        damaged, target = drawn.damaged.to(device), drawn.target.to(device)
+        loss = left_over(model(damaged, Signals(drawn.told.to(device))), target, damaged)
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -191,12 +207,16 @@ def train_half(
             return
 
 
-def draw_pair(pictures: Pictures, settings: HalfConfig, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Draw crops with one type of damage each, and the same without: (B, 3, S, S) both."""
-    crops = pictures.draw(settings.batch, settings.patch, settings.microscopy, random)
-    severities = draw_severities(crops.microscopy, SINGLE, random)
-    damaged = draw_mixture(crops, severities, random).apply(crops.pixels, torch.from_numpy(severities))
-    return damaged, crops.pixels
+def choose_group(random: np.random.Generator) -> tuple[str, ...]:
+    """Choose whose turn it is: all types are shown equally often."""
+    drawn = TYPES[random.integers(len(TYPES))]
+    return next(group for group in GROUPS if drawn in group)
+
+
+def draw_damaged(pictures: Pictures, settings: HalfConfig, own: tuple[str, ...], random: np.random.Generator) -> Batch:
+    """Draw crops with one type of damage each, out of those of a group, and the same without."""
+    mix = replace(SINGLE, microscopy=settings.microscopy, weights={t: float(t in own) for t in TYPES})
+    return draw_batch(pictures, settings.batch, settings.patch, mix, random)
 
 
 # ---- their file
@@ -294,8 +314,9 @@ def triplets(
     crops = draw_scenes(pictures, tasks, side, microscopy, random)
     severities = np.zeros((count, len(TYPES)), np.float32)
     severities[np.arange(count), tasks] = random.uniform(LOW_FROM, 1.0, count)
-    low = draw_mixture(crops, severities, random).apply(crops.pixels, torch.from_numpy(severities))
-    medium = as_stored(halves.render(low, fold), crops.grey)
+    mixture, wanted = draw_mixture(crops, severities, random), torch.from_numpy(severities)
+    low = mixture.apply(crops.pixels, wanted)
+    medium = as_stored(halves.render(low, mixture.shown(crops.pixels, wanted), fold), crops.grey)
     cut = slice(MARGIN, MARGIN + size)
     low, medium, high = (x[..., cut, cut] for x in (low, medium, crops.pixels))
     return Qualities(low, medium, high, torch.from_numpy(tasks))

@@ -40,6 +40,12 @@ def balanced_l1(
     return (weights * errors).sum() / weights.sum()
 
 
+def left_over(restored: Tensor, target: Tensor, damaged: Tensor) -> Tensor:
+    """L1 over a batch (B, 3, H, W) as a share of the damage, so that slight and severe damage count alike."""
+    missed, damage = ((x - target).abs().mean(dim=(1, 2, 3)) for x in (restored, damaged))
+    return (missed / (damage + 1 / 255)).mean()
+
+
 def perceiver_loss(
     reading: Reading, severities: Tensor, thumbnails: Tensor, paired: Tensor | None = None
 ) -> dict[str, Tensor]:

@@ -155,16 +155,17 @@ def scenes(pictures: Pictures, halves: Halves) -> Iterator[Triplet]:
         fold = halves.fold_for(Pictures((picture,)))
         for kind in types_of(picture):
             random = np.random.default_rng(seed_of(picture.name, kind, "scenes"))
-            low = damage(picture, {kind: float(random.uniform(*LOW))}, "scenes")[0]
-            yield Triplet(kind, low, rendered(halves, low, fold, picture.grey), picture.pixels)
+            low, shown = damage(picture, {kind: float(random.uniform(*LOW))}, "scenes")
+            yield Triplet(kind, low, rendered(halves, low, shown, fold, picture.grey), picture.pixels)
 
 
-def rendered(halves: Halves, low: Pixels, fold: int, grey: bool) -> Pixels:
-    """Return a picture as the half-trained restorer of the other fold leaves it."""
+def rendered(halves: Halves, low: Pixels, shown: Mapping[str, float], fold: int, grey: bool) -> Pixels:
+    """Return a picture as the half-trained restorer of the other fold, told what it shows, leaves it."""
     height, width = low.shape[:2]
     sides = ((0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0))
     x = torch.from_numpy(np.pad(low, sides, mode="symmetric")).permute(2, 0, 1)[None].float().div(255)
-    made = as_stored(halves.render(x, fold), torch.tensor([grey]))[0, :, :height, :width]
+    told = torch.tensor([[shown.get(t, 0.0) for t in TYPES]])
+    made = as_stored(halves.render(x, told, fold), torch.tensor([grey]))[0, :, :height, :width]
     pixels: Pixels = made.permute(1, 2, 0).mul(255).round().byte().numpy()
     return pixels
 

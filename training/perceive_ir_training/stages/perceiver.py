@@ -18,9 +18,6 @@ from perceive_ir_training.ranks import World, share_statistics
 from perceive_ir_training.shown import perceiver_pictures, put_pairs
 from perceive_ir_training.stages.stage import Forgetful, Setting, Terms, weigh
 
-SCENES_IN = 8
-"""One scene in three qualities is shown for so many pictures of a batch."""
-
 
 @dataclass(frozen=True)
 class PerceiverBatch:
@@ -79,7 +76,7 @@ class PerceiverStage(Forgetful):
         """Draw scenes in three qualities, those of this process."""
         setting, config = self.setting, self.setting.config
         assert self.halves is not None
-        count = max(setting.world.size, config.perceiver.batch // SCENES_IN)
+        count = max(setting.world.size, config.perceiver.scenes)
         fold, random = self.folds[step % 2], setting.random(5, step)
         drawn = triplets(self.halves, fold, count, size, random, microscopy=config.mix.microscopy)
         own = setting.world.share(count)

@@ -139,15 +139,16 @@ class RestorerStage(Forgetful):
             notes = {f"p_{name}": p for name, p in zip(("low", "medium", "high"), seen, strict=True)}
         if self.perceptual is not None:
             rivals = () if self.probe is None else rivals_of(
-                [self.medium], batch.damaged, batch.target, batch.tasks, self.probe.psnr
+                [lambda damaged: self.medium(damaged, batch.told)],
+                batch.damaged, batch.target, batch.tasks, self.probe.psnr,
             )  # fmt: skip
             losses["perceptual"] = self.perceptual(restored, batch.target, batch.damaged, rivals)
         return Terms(weigh(losses, weights), notes)
 
-    def medium(self, damaged: Tensor) -> Tensor:
+    def medium(self, damaged: Tensor, told: Tensor) -> Tensor:
         """Restore as one of the half-trained restorers does."""
         assert self.halves is not None
-        return self.halves.render(damaged, 0)
+        return self.halves.render(damaged, told, 0)
 
     def refresh(self, step: int) -> None:
         """Measure now and then how good the restorer is at each type."""
