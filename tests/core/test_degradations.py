@@ -12,6 +12,7 @@ from torch.nn.functional import interpolate
 from perceive_ir._vocabulary import TYPES
 from perceive_ir.degradations import ORDER, Mixture, degrade, severity_of_reach
 from perceive_ir.degradations._blur import _shake as shakes
+from perceive_ir.degradations._noise import _through_a_mosaic as through_a_mosaic
 from perceive_ir.degradations._part import Draw
 from perceive_ir.degradations._rain import _fine as fine_streaks
 
@@ -87,14 +88,37 @@ def test_some_noise_is_that_of_a_sensor_that_sees_one_colour_a_pixel() -> None:
     x = torch.full((80, 3, 128, 128), 0.5)
     noise = draw(x, "noise").apply(x, vector(80, noise=0.3), quantise=False) - x
 
-    def likeness_of_neighbours(field: torch.Tensor, far: int) -> torch.Tensor:
+    def likeness_of_neighbours(field: Tensor, far: int) -> Tensor:
         return (field[..., far:] * field[..., :-far]).mean((1, 2)) / field.square().mean((1, 2))
 
     light, colour = noise.mean(1), noise[:, 2] - noise.mean(1)
     next_to, farther = (likeness_of_neighbours(light, far) for far in (1, 2))
     through_a_mosaic = (next_to > 0.4) & (next_to < 0.8) & (farther < 0.35) & (farther > 0)
-    assert 8 < through_a_mosaic.sum() < 35
+    assert 14 < through_a_mosaic.sum() < 35
     assert (likeness_of_neighbours(colour, 2)[through_a_mosaic] > 0.5).float().mean() > 0.6
+
+
+def test_a_mosaic_keeps_what_each_pixel_sees_and_fills_in_the_mean_of_its_neighbours() -> None:
+    field = torch.randn(4, 3, 256, 256, generator=torch.Generator().manual_seed(3))
+    start = torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1]])
+    filled = through_a_mosaic(field, start)
+    for picture, raw, (down, right) in zip(filled, field, start.tolist(), strict=True):
+        (red, _, blue), rows, columns = picture, [down, 1 - down], [right, 1 - right]
+        assert torch.equal(red[rows[0] :: 2, columns[0] :: 2], raw[0, rows[0] :: 2, columns[0] :: 2])
+        assert torch.equal(blue[rows[1] :: 2, columns[1] :: 2], raw[2, rows[1] :: 2, columns[1] :: 2])
+        spread = [red[a::2, b::2].var().item() for a in rows for b in columns]
+        assert spread == pytest.approx([1, 0.5, 0.5, 0.25], rel=0.05)
+        edge = torch.cat([red[0], red[-1], red[:, 0], red[:, -1]])
+        assert edge.var().item() == pytest.approx(0.75, rel=0.15)  # as in a line that sees red
+    torch.testing.assert_close(through_a_mosaic(torch.ones(4, 3, 9, 8), start), torch.ones(4, 3, 9, 8))
+
+
+def test_noise_of_grey_pictures_has_not_been_through_a_mosaic() -> None:
+    x = torch.full((60, 3, 32, 32), 0.5)
+    present = vector(60, noise=1.0) > 0
+    mixture = Mixture.draw(tuple(x.shape), present, torch.Generator().manual_seed(0), grey=torch.ones(60, dtype=bool))
+    field = mixture.parts["noise"][1].field
+    assert torch.equal(field, field[:, :1].expand_as(field))
 
 
 def test_some_noise_is_stronger_in_the_shadows_as_a_tone_curve_leaves_it_and_some_in_the_light() -> None:

@@ -149,7 +149,7 @@ class Mixture:
         wrong = torch.nonzero((s < LEAST.to(s)) | (s > 1) | s.isnan())
         if len(wrong):
             kind, value = TYPES[wrong[0, 1]], float(s[tuple(wrong[0])])
-            least = 0 if not FAMILIES[kind].reversible else -1
+            least = -1 if FAMILIES[kind].reversible else 0
             raise ValueError(f"expected severities of {kind} between {least} and 1, got {value:g}")
         self._refuse_undrawn((s != 0).any(-1).any(-1))
         return s

@@ -43,8 +43,9 @@ class Noise(Part):
         rises, falls = ((kind > 0.66) & (kind < 0.95)) | draw.chance(0.1), (kind > 0.45) & (kind < 0.66)
         field = draw.normal(3, draw.height, draw.width)
         field = torch.where(equal[:, None, None, None], field[:, :1], field * _uneven(draw, camera))
-        mosaic = camera & draw.chance(0.65)
-        field = torch.where(mosaic[:, None, None, None], _through_a_mosaic(field), field)
+        mosaic, start = camera & draw.chance(0.65) & ~draw.grey, draw.uniform(0, 2, 2).long()
+        if mosaic.any():
+            field[mosaic] = _through_a_mosaic(field[mosaic], start[mosaic])
         luma = torch.where(mosaic, draw.uniform(0.1, 0.5), draw.uniform(0.2, 1.6))
         chroma, colour = draw.uniform(0.4, 3.5), torch.where(mosaic, draw.uniform(0.2, 0.8), 1.0)
         if camera.any():
@@ -68,14 +69,21 @@ def _uneven(draw: Draw, camera: Tensor) -> Tensor:
     return torch.where(camera[:, None, None, None], gains, torch.ones_like(gains))
 
 
-def _through_a_mosaic(field: Tensor) -> Tensor:
-    """Return noise (n, 3, H, W) of a sensor that sees one colour a pixel, and has the others from the neighbours."""
-    down, right = (torch.arange(n, device=field.device) % 2 for n in field.shape[-2:])
-    red, blue = (1 - down)[:, None] * (1 - right), down[:, None] * right
-    seen = torch.stack([red, 1 - red - blue, blue]).to(field)
+def _through_a_mosaic(field: Tensor, start: Tensor) -> Tensor:
+    """Return noise (n, 3, H, W) of a sensor that sees one colour a pixel, and has the others from the neighbours.
+
+    Red is seen in one pixel of four, blue in another; ``start`` (n, 2), 0 or 1, says where.
+    """
+    down, right = (
+        (torch.arange(length, device=field.device) + start[:, axis, None]) % 2
+        for axis, length in enumerate(field.shape[-2:])
+    )
+    red, blue = (1 - down)[:, :, None] * (1 - right)[:, None], down[:, :, None] * right[:, None]
+    seen = torch.stack([red, 1 - red - blue, blue], 1).to(field)
     of_four, of_two = [[1, 2, 1], [2, 4, 2], [1, 2, 1]], [[0, 1, 0], [1, 4, 1], [0, 1, 0]]
     fill = torch.tensor([of_four, of_two, of_four]).to(field)[:, None] / 4
-    return F.conv2d(F.pad(field * seen, (1,) * 4, mode="replicate"), fill, groups=3)
+    mode = "reflect" if min(field.shape[-2:]) > 1 else "replicate"  # reflected, colours go on in turn
+    return F.conv2d(F.pad(field * seen, (1,) * 4, mode=mode), fill, groups=3)
 
 
 def _correlated(field: Tensor, luma: Tensor, chroma: Tensor, colour: Tensor) -> Tensor:
@@ -90,7 +98,7 @@ def _correlated(field: Tensor, luma: Tensor, chroma: Tensor, colour: Tensor) -> 
 
 
 def _soften(field: Tensor, sigma: Tensor) -> Tensor:
-    """Return a field (n, C, H, W) of white noise low-passed by Gaussians of ``sigma`` (n,), its deviation kept."""
+    """Return a field (n, C, H, W) low-passed by Gaussians of ``sigma`` (n,); white noise keeps its deviation."""
     n, channels, height, width = field.shape
     taps = torch.exp(-0.5 * (torch.arange(-SOFT, SOFT + 1, device=field.device) / sigma[:, None]).square())
     taps = taps / taps.square().sum(1, keepdim=True).sqrt()
