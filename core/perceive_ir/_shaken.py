@@ -26,7 +26,7 @@ def explained(subject: Subject, seen: Perception) -> Perception:
 def shake_of(array: LazyArray, layout: Layout, seen: Perception) -> Shake | None:
     """Return the shake of a single picture; it is looked for once, and anew where other values are black and white.
 
-    In a stack none is looked for, nor in a part of one that has the same perception.
+    In a stack none is looked for, nor, from then on, in a part of it with the same perception.
     """
     known, values = seen.shakes, seen.value_range
     if layout.plane_count > 1:

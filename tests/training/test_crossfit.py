@@ -21,7 +21,6 @@ from perceive_ir_training.crossfit import (
     as_stored,
     balanced_tasks,
     cached_halves,
-    choose_group,
     draw_damaged,
     draw_scenes,
     fold_of,
@@ -31,10 +30,11 @@ from perceive_ir_training.crossfit import (
     save_halves,
     split,
     train_half,
+    train_member,
     triplets,
 )
 from perceive_ir_training.data import Picture, Pictures, is_held_back
-from perceive_ir_training.losses import LOW_FROM, tiers_of
+from perceive_ir_training.losses import LOW_FROM, left_over, tiers_of
 from perceive_ir_training.sampling import OF_A_MICROSCOPE
 
 TINY = HalfConfig(net=CompactConfig((4, 4), (1, 1), (1,)), steps=3, batch=4, patch=32, learning_rate=3e-3)
@@ -133,7 +133,8 @@ def test_the_model_that_renders_a_picture_never_saw_it():
     for model in halves.models:
         trained: set[str] = set()
         seen_by.append(trained)
-        model.register_forward_hook(lambda *_, trained=trained: (trained.update(log), log.clear())[1])
+        for net in model.members:
+            net.register_forward_hook(lambda *_, trained=trained: (trained.update(log), log.clear())[1])
     for fold, part in enumerate(split(pictures)):
         train_half(halves.models[fold], part, replace(TINY, steps=12, microscopy=0.5), random(fold))
         assert seen_by[fold] == names_of(part)  # all were used, and none of the others
@@ -205,24 +206,35 @@ def test_training_repeats_itself_and_leaves_the_random_numbers_alone(pictures, h
     assert not halves.training and not any(p.requires_grad for p in halves.parameters())
 
 
-def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures, monkeypatch):
+def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures):
     part = split(pictures)[0]
-    monkeypatch.setattr(crossfit, "choose_group", lambda _: ("lowlight",))
     settings = replace(TINY, steps=40, learning_rate=2e-2, microscopy=0.0)
-    model = Halves(settings, NONE).models[0]
+    model = Halves(settings, NONE).models[0].members[0]
     drawn = draw_damaged(part, replace(settings, batch=32), ("lowlight",), random(9))
 
     def missed() -> float:
         return l1_loss(model(drawn.damaged, Signals(drawn.told)), drawn.target).item()
 
     before = missed()
-    train_half(model, part, settings, random())
+    train_member(model, ("lowlight",), part, settings, random())
     assert missed() < 0.9 * before
 
 
+def test_what_lacks_sharpness_has_a_network_that_goes_on_from_the_first(pictures, monkeypatch):
+    turns = []
+    monkeypatch.setattr(
+        crossfit, "train_member", lambda net, own, *_, share, **__: turns.append((net, own, share)) or net.half()
+    )
+    model = Halves(TINY, NONE).models[0]
+    train_half(model, pictures, TINY, random())
+    (first, all_types, share), (soft, own, rest) = turns
+    assert (first, soft) == tuple(model.members) and (all_types, own) == (TYPES, GROUPS[1]) and share + rest == 1
+    for a, b in zip(first.parameters(), soft.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
 def test_a_restorer_learns_on_one_type_at_a_time_and_is_told_it(pictures):
-    source, turns = random(), [choose_group(random(seed)) for seed in range(200)]
-    assert 30 < turns.count(GROUPS[1]) < 70 and set(turns) == set(GROUPS)  # two types of eight
+    source = random()
     for own in GROUPS:
         drawn = draw_damaged(pictures, replace(TINY, batch=40), own, source)
         assert {TYPES[n] for n in drawn.true.argmax(dim=1)} == set(own)
@@ -237,17 +249,19 @@ def test_a_restorer_learns_on_one_type_at_a_time_and_is_told_it(pictures):
 def steps_of(pictures: Pictures, settings: HalfConfig, **options) -> int:
     model = Halves(settings, NONE).models[0]
     count = []
-    model.register_forward_hook(lambda *_: count.append(1) and None)
+    for net in model.members:
+        net.register_forward_hook(lambda *_: count.append(1) and None)
     train_half(model, pictures, settings, random(), **options)
     return len(count)
 
 
 def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictures, monkeypatch):
     assert steps_of(pictures, TINY) == 3
-    assert steps_of(pictures, replace(TINY, steps=9), minutes=0) == 1
+    assert steps_of(pictures, replace(TINY, steps=10)) == 10
+    assert steps_of(pictures, replace(TINY, steps=9), minutes=0) == 2  # one of each network
     clock = iter(range(0, 6000, 60))
     monkeypatch.setattr(crossfit.time, "monotonic", lambda: next(clock))  # a minute for each step
-    assert steps_of(pictures, replace(TINY, steps=9), minutes=4) == 4
+    assert steps_of(pictures, replace(TINY, steps=20), minutes=10) == 8 + 2
 
 
 @pytest.mark.parametrize(
@@ -265,6 +279,17 @@ def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictu
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(ValueError, match="expected"):
         replace(TINY, **wrong)
+
+
+def test_what_is_left_is_a_share_of_the_damage():
+    target, damaged = torch.full((2, 3, 4, 4), 0.5), torch.full((2, 3, 4, 4), 0.5)
+    damaged[0] += 0.4
+    damaged[1] += 0.02
+    assert left_over(target, target, damaged) == 0
+    slight, severe = (left_over(damaged[n : n + 1], target[n : n + 1], damaged[n : n + 1]).item() for n in (1, 0))
+    assert severe == pytest.approx(0.4 / (0.4 + 1 / 255), rel=1e-4)
+    assert slight == pytest.approx(0.02 / (0.02 + 1 / 255), rel=1e-4)
+    assert left_over(damaged, target, damaged).item() == pytest.approx((slight + severe) / 2)
 
 
 # ---- the file

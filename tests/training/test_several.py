@@ -327,6 +327,14 @@ def test_batches_that_cannot_be_shared_alike_are_refused():
     refuse_uneven(ALL, STAGES, 2)
     with pytest.raises(ValueError, match=r"expected a batch in perceiver that 3 .* got 20; give a multiple of 15"):
         refuse_uneven(ALL, STAGES, 3)
+    scenes = replace(ALL, losses=LossConfig(scenes=1.0))
+    refuse_uneven(scenes, STAGES, 2)
+    odd = replace(scenes, perceiver=replace(ALL.perceiver, scenes=5))
+    with pytest.raises(ValueError, match=r"expected scenes in perceiver that 2 .* got 5; give a multiple of 2"):
+        refuse_uneven(odd, STAGES, 2)
+    refuse_uneven(replace(odd, losses=LossConfig()), STAGES, 2)
+    with pytest.raises(ValueError, match="expected scenes >= 1 in perceiver, got 0"):
+        replace(ALL.perceiver, scenes=0)
     with pytest.raises(ValueError, match=r"expected a batch in restorer that 3 .* got 4; give a multiple of 3"):
         refuse_uneven(ALL, ("restorer",), 3)
 

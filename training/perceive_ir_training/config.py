@@ -79,7 +79,7 @@ class PerceiverConfig(StageConfig):
     paired: float = 0.0
     """Share of the pictures that come from pairs: their type of damage is known, and that their quality is low, but not
     how severe the damage is."""
-    scenes: int = 3
+    scenes: int = 4
     """Scenes in three qualities that a step shows beside its batch, where ``losses.scenes`` is on."""
 
     def __post_init__(self) -> None:
@@ -270,6 +270,12 @@ def refuse_uneven(config: TrainConfig, stages: Sequence[str], processes: int) ->
     for name in stages:
         batch = config.stage(name).batch
         parts = (batch * 2 // 5, batch // 5) if name == "perceiver" else (batch,)
+        scenes = config.perceiver.scenes if name == "perceiver" and config.losses.scenes else 0
+        if scenes % processes:
+            raise ValueError(
+                f"expected scenes in perceiver that {processes} processes can share alike, got {scenes}; "
+                f"give a multiple of {processes}"
+            )
         if any(part % processes for part in parts):
             least = processes * (SMALLEST_PERCEIVER_BATCH if name == "perceiver" else 1)
             raise ValueError(

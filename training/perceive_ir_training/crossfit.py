@@ -35,6 +35,8 @@ SALT = "perceive-ir folds "
 SOFT = ("blur", "lowres")
 GROUPS = (tuple(t for t in TYPES if t not in SOFT), SOFT)
 """Each restorer has a network for each of these: a single one leaves what lacks sharpness as it is."""
+SOLO = 0.8
+"""Share of the training in which the first network learns all types."""
 UNSEEN = (1,)
 """Sizes of feature vectors that the restorers are never shown."""
 SINGLE = MixConfig(clean=0.0, several=0.0, told_less=0.0, told_wrong=0.0, told_roughly=0.0)
@@ -175,42 +177,54 @@ def make_halves(
     folds = split(pictures)
     halves = Halves(settings, (names_of(folds[0]), names_of(folds[1]))).to(device)
     for fold, part in enumerate(folds):
-        train_half(halves.models[fold], part, settings, np.random.default_rng(settings.seed), minutes=minutes)
+        model = cast(Specialists, halves.models[fold])
+        train_half(model, part, settings, np.random.default_rng(settings.seed), minutes=minutes)
     return halves.eval().requires_grad_(False)
 
 
 def train_half(
-    model: nn.Module,
+    model: Specialists,
     pictures: Pictures,
     settings: HalfConfig,
     random: np.random.Generator,
     *,
     minutes: float = math.inf,
 ) -> None:
-    """Train a restorer on single types of damage; stops after the steps or minutes, not before one."""
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate)
-    device = next(model.parameters()).device
-    start = time.monotonic()
-    for step in range(1, settings.steps + 1):
+    """Train a restorer: its first network on all types, then the other, which begins as the first, on its own alone."""
+    first, soft = model.guided
+    train_member(first, TYPES, pictures, settings, random, share=SOLO, minutes=minutes)
+    soft.load_state_dict(first.state_dict())
+    train_member(soft, SOFT, pictures, settings, random, share=1 - SOLO, minutes=minutes)
+
+
+def train_member(
+    net: nn.Module,
+    own: tuple[str, ...],
+    pictures: Pictures,
+    settings: HalfConfig,
+    random: np.random.Generator,
+    *,
+    share: float = 1.0,
+    minutes: float = math.inf,
+) -> None:
+    """Train a network on single types of damage; stops after its share of steps or minutes, not before one step."""
+    optimiser = torch.optim.AdamW(net.parameters(), lr=settings.learning_rate)
+    device = next(net.parameters()).device
+    steps, minutes, start = max(1, round(share * settings.steps)), share * minutes, time.monotonic()
+    for step in range(1, steps + 1):
         spent = (time.monotonic() - start) / 60
-        done = max(step / settings.steps, spent / minutes if minutes > 0 else 1.0)
+        done = max(step / steps, spent / minutes if minutes > 0 else 1.0)
         for group in optimiser.param_groups:
             group["lr"] = settings.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, done))))
-        drawn = draw_damaged(pictures, settings, choose_group(random), random)
+        drawn = draw_damaged(pictures, settings, own, random)
         damaged, target = drawn.damaged.to(device), drawn.target.to(device)
-        loss = left_over(model(damaged, Signals(drawn.told.to(device))), target, damaged)
+        loss = left_over(net(damaged, Signals(drawn.told.to(device))), target, damaged)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
         optimiser.step()
         if spent >= minutes:
             return
-
-
-def choose_group(random: np.random.Generator) -> tuple[str, ...]:
-    """Choose whose turn it is: all types are shown equally often."""
-    drawn = TYPES[random.integers(len(TYPES))]
-    return next(group for group in GROUPS if drawn in group)
 
 
 def draw_damaged(pictures: Pictures, settings: HalfConfig, own: tuple[str, ...], random: np.random.Generator) -> Batch:

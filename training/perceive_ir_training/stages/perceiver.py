@@ -76,7 +76,7 @@ class PerceiverStage(Forgetful):
         """Draw scenes in three qualities, those of this process."""
         setting, config = self.setting, self.setting.config
         assert self.halves is not None
-        count = max(setting.world.size, config.perceiver.scenes)
+        count = config.perceiver.scenes
         fold, random = self.folds[step % 2], setting.random(5, step)
         drawn = triplets(self.halves, fold, count, size, random, microscopy=config.mix.microscopy)
         own = setting.world.share(count)
