@@ -140,6 +140,23 @@ def test_the_perceiver_may_learn_tiers_from_half_restored_scenes(pictures_folder
     assert len({image.numpy().tobytes() for image in images}) == 6
 
 
+def test_the_rival_of_the_perceptual_loss_is_told_what_the_restorer_is(pictures_folder, tmp_path, monkeypatch):
+    config = replace(TINY, losses=LossConfig(language=0, scenes=1.0, perceptual=0.1))
+    run("perceiver", pictures_folder, tmp_path, config)
+    stage = make_stage(
+        "restorer", Plan(config, ("restorer",), str(pictures_folder)), tmp_path,
+        Setting(config, load_sources(pictures_folder, config.mix, 0), torch.device("cpu")),
+        load_start(tmp_path / "weights.safetensors", config), None, 1.0,
+    )  # fmt: skip
+    told, real = [], stage.halves.render
+    monkeypatch.setattr(stage.halves, "render", lambda x, t, fold: (told.append(t), real(x, t, fold))[1])
+    stage.refresh(1)
+    batch = stage.batch(1, 32)
+    assert batch.told.any()
+    stage.terms(batch)
+    assert torch.equal(told[0], batch.told)
+
+
 def test_a_readout_of_whole_pictures_comes_along_where_there_is_one(pictures_folder, tmp_path):
     run("perceiver", pictures_folder, tmp_path)
     path, wide_path = tmp_path / "weights.safetensors", tmp_path / "wide.safetensors"
