@@ -145,6 +145,26 @@ def test_some_rain_falls_more_densely_in_places_and_severities_follow_it() -> No
     assert likeness((shown[0] / shown[1]).log(), (light[0] / light[1]).log()) > 0.7
 
 
+def test_where_rain_is_uneven_it_often_grows_towards_one_side() -> None:
+    x = torch.zeros(60, 3, 64, 96)
+    cover = draw(x, "rain").parts["rain"][1].relief(x).log()[:, 0]
+    uneven = cover[cover.std((1, 2)) > 0.05]
+    y, across = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 96), indexing="ij")
+    plane = torch.stack([y, across, torch.ones_like(y)], -1).flatten(0, 1)
+    left = uneven.flatten(1).T - plane @ torch.linalg.lstsq(plane, uneven.flatten(1).T).solution
+    explained = 1 - left.var(0) / uneven.flatten(1).var(1)
+    assert len(uneven) > 30
+    assert int((explained > 0.85).sum()) > 8 and int((explained < 0.6).sum()) > 8
+
+
+def test_half_of_the_rain_adds_the_same_light_to_dark_and_bright_things() -> None:
+    dark, bright = torch.full((60, 3, 48, 48), 0.1), torch.full((60, 3, 48, 48), 0.6)
+    told = vector(60, rain=0.04)  # too little for a veil
+    dimmed, lit = (draw(x, "rain").apply(x, told, quantise=False) - x for x in (dark, bright))
+    kept = (lit.mean((1, 2, 3)) / dimmed.mean((1, 2, 3)) > 0.99).sum()
+    assert 15 < int(kept) < 45
+
+
 def test_some_rain_adds_light_everywhere_and_none_of_it_is_in_the_standard_variant() -> None:
     x = torch.full((40, 3, 64, 64), 0.2)
     for varied, some in ((True, range(8, 24)), (False, range(1))):

@@ -18,6 +18,14 @@ def smooth_field(draw: Draw, cells: int) -> Tensor:
     return standardise(fine)
 
 
+def slope(draw: Draw) -> Tensor:
+    """Return a plane (n, 1, H, W) that rises towards a side of the picture, mean 0, deviation 1."""
+    angle = draw.uniform(0, 2 * torch.pi, 1, 1, 1)
+    y = torch.linspace(-1, 1, draw.height, device=draw.device)[:, None]
+    x = torch.linspace(-1, 1, draw.width, device=draw.device)
+    return standardise(torch.cos(angle) * y + torch.sin(angle) * x)
+
+
 def standardise(field: Tensor) -> Tensor:
     """Return the field (n, 1, H, W) with mean 0 and deviation 1 in each picture; a constant one becomes 0."""
     centred = field - field.mean((-2, -1), keepdim=True)

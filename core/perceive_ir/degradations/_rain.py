@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from perceive_ir.degradations._fields import smooth_field, splat
+from perceive_ir.degradations._fields import slope, smooth_field, splat, standardise
 from perceive_ir.degradations._part import Draw, Part
 
 ONSETS = (0.0, 0.1, 0.3, 0.5)
@@ -37,8 +37,8 @@ class Rain(Part):
     with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
     :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`. Varied rain may be sparse and bright, or thick, and its
     layers and its veil may set in earlier. It may also fall more densely in some places than in others, as if ``s``
-    were larger there, and so many fine streaks, or soft curtains, may fall that they add light everywhere; the
-    streaks themselves may then be faint against that light.
+    were larger there, often ever more towards one side, and so many fine streaks, or soft curtains, may fall that they
+    add light everywhere; the streaks themselves may then be faint against that light, or no more than a shade.
     """
 
     layers: Tensor
@@ -72,10 +72,10 @@ class Rain(Part):
         clears = torch.where(misty, draw.uniform(0.05, 0.35, 1, 1, 1), 0.4)
         veil = 1 + torch.where(misty, draw.uniform(0.15, 0.6, 1, 1, 1), 0.15) * smooth_field(draw, 4)
         light = draw.vary(0.75, 0.6, 0.9, 1, 1, 1)
-        screen = draw.vary(0.5, 0, 1, 1, 1, 1)
-        pours = draw.chance(0.4, 1, 1, 1)
-        fine = torch.where(pours, draw.uniform(0.15, 0.7, 1, 1, 1), 0) * _fine(draw, angle)
-        layers = torch.where(pours, draw.uniform(0, 0.6, 1, 1, 1), 1) * layers
+        screen = torch.where(draw.chance(0.5, 1, 1, 1), 0, draw.vary(0.5, 0, 1, 1, 1, 1))
+        pours = draw.chance(0.5, 1, 1, 1)
+        fine = torch.where(pours, draw.uniform(0.3, 0.55, 1, 1, 1), 0) * _fine(draw, angle)
+        layers = torch.where(pours, draw.uniform(-0.4, 0.6, 1, 1, 1).clamp(min=0), 1) * layers
         return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light, fine, _cover(draw))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
@@ -97,8 +97,9 @@ def weights(severity: Tensor, onsets: Tensor) -> Tensor:
 
 def _cover(draw: Draw) -> Tensor:
     """Return how dense rain is in each place (n, 1, H, W); of small windows most of the contrast lies between them."""
-    contrast = torch.where(draw.chance(0.6, 1, 1, 1), draw.uniform(0.2, 0.9, 1, 1, 1), 0)
-    cover = torch.exp((0.3 if draw.window else 1.0) * contrast * smooth_field(draw, 2))
+    contrast = torch.where(draw.chance(0.7, 1, 1, 1), draw.uniform(0.2, 1.2, 1, 1, 1), 0)
+    hills = standardise(smooth_field(draw, 2) + draw.uniform(0, 3, 1, 1, 1) * slope(draw))
+    cover = torch.exp((0.3 if draw.window else 1.0) * contrast * hills)
     cover = cover / cover.mean((-2, -1), keepdim=True)
     between = torch.exp(0.9 * contrast * draw.normal(1, 1, 1) - 0.4 * contrast.square())
     return cover * between if draw.window else cover
@@ -117,7 +118,8 @@ def _fine(draw: Draw, angle: Tensor) -> Tensor:
     points = torch.stack([torch.cos(angle)[:, None] * along, torch.sin(angle)[:, None] * along], -1) + FINEST // 2
     lines = splat(points, torch.full_like(along, 0.5 / FINEST), FINEST, FINEST)
     streaks = F.conv2d(drops.transpose(0, 1), lines[:, None], groups=draw.n).transpose(0, 1)
-    return 1 + draw.uniform(0.15, 1, 1, 1, 1) * (streaks - 1)  # many behind one another: light, and little contrast
+    # Many lie behind one another: light, and little contrast.
+    return 1 + draw.uniform(0.03, 1, 1, 1, 1) * (streaks - 1)
 
 
 def _streaks(draw: Draw, layer: int, angle: Tensor) -> Tensor:
