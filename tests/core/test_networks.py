@@ -530,6 +530,25 @@ def test_semantics_of_windows_are_those_of_the_crops_they_cover(bands):
         assert (upper - lower).abs().max() > 1
 
 
+# ---- the embedding
+
+
+def test_hidden_units_bend_the_embedding_that_tiers_and_encoders_read():
+    torch.manual_seed(0)
+    straight = Perceiver(TowerConfig(widths=(4, 4, 8, 8))).eval()
+    bent = Perceiver(TowerConfig(widths=(4, 4, 8, 8), hidden=5)).eval()
+    bent.load_state_dict({**bent.state_dict(), **straight.state_dict()})
+    image = picture(2, 64, 64)
+    assert torch.equal(bent(image).tier_logits, straight(image).tier_logits)
+    torch.nn.init.normal_(bent.bend[-1].weight)
+    joined = bent.join(bent.semantics(image))
+    enter, leave = bent.bend[0], bent.bend[-1]
+    by_hand = straight.project(joined) + leave(torch.nn.functional.gelu(enter(joined)))
+    torch.testing.assert_close(bent.encode_image(image), by_hand)
+    torch.testing.assert_close(bent(image).embedding, torch.nn.functional.normalize(by_hand, dim=-1))
+    assert not torch.allclose(bent(image).tier_logits, straight(image).tier_logits)
+
+
 # ---- detail by its size and direction
 
 

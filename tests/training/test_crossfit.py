@@ -181,8 +181,8 @@ def test_a_picture_is_rendered_by_the_model_of_the_other_fold():
     torch.testing.assert_close(halves.render(x, told, 0), x + 0.2)
     torch.testing.assert_close(halves.render(x, told, 1), x + 0.1)
     torch.testing.assert_close(halves.render(x, told / 4, 0), x + 0.1)  # told of a little, it changes little
-    soft = torch.tensor([[0.5 * (t == "blur") for t in TYPES]])
-    torch.testing.assert_close(halves.render(x, soft, 0), x - 0.1)  # by a network of its own
+    blurred = torch.tensor([[0.5 * (t == "blur") for t in TYPES]])
+    torch.testing.assert_close(halves.render(x, blurred, 0), x - 0.1)  # by a network of its own
     assert halves.render(x + 0.45, told, 0).max() == 1.0  # 1.15, clipped
     assert not halves.render(x, told, 0).requires_grad
 
@@ -220,16 +220,16 @@ def test_training_brings_damaged_pictures_nearer_to_clean_ones(pictures):
     assert missed() < 0.9 * before
 
 
-def test_what_lacks_sharpness_has_a_network_that_goes_on_from_the_first(pictures, monkeypatch):
+def test_what_changes_detail_alone_has_a_network_that_goes_on_from_the_first(pictures, monkeypatch):
     turns = []
     monkeypatch.setattr(
         crossfit, "train_member", lambda net, own, *_, share, **__: turns.append((net, own, share)) or net.half()
     )
     model = Halves(TINY, NONE).models[0]
     train_half(model, pictures, TINY, random())
-    (first, all_types, share), (soft, own, rest) = turns
-    assert (first, soft) == tuple(model.members) and (all_types, own) == (TYPES, GROUPS[1]) and share + rest == 1
-    for a, b in zip(first.parameters(), soft.parameters(), strict=True):
+    (first, all_types, share), (fine, own, rest) = turns
+    assert (first, fine) == tuple(model.members) and (all_types, own) == (TYPES, GROUPS[1]) and share + rest == 1
+    for a, b in zip(first.parameters(), fine.parameters(), strict=True):
         assert torch.equal(a, b)
 
 
@@ -261,7 +261,7 @@ def test_training_ends_after_its_steps_or_its_time_but_not_before_one_step(pictu
     assert steps_of(pictures, replace(TINY, steps=9), minutes=0) == 2  # one of each network
     clock = iter(range(0, 6000, 60))
     monkeypatch.setattr(crossfit.time, "monotonic", lambda: next(clock))  # a minute for each step
-    assert steps_of(pictures, replace(TINY, steps=20), minutes=10) == 8 + 2
+    assert steps_of(pictures, replace(TINY, steps=20), minutes=10) == 7 + 4  # each ends within a minute
 
 
 @pytest.mark.parametrize(

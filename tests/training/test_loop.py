@@ -59,7 +59,7 @@ BRIEF = StageConfig(steps=6, batch=5, patch=32, warm_up=1)
 FIRST = PerceiverConfig(steps=6, batch=5, patch=32, warm_up=1)
 SIZES = {"widths": (8, 8, 16), "encoder_blocks": (1, 1, 1), "decoder_blocks": (1, 1)}
 TINY = TrainConfig(
-    model=SystemConfig(sizes=SIZES, tower={"widths": (4, 4, 8, 8)}),
+    model=SystemConfig(sizes=SIZES, tower={"widths": (4, 4, 8, 8), "hidden": 6}),
     perceiver=FIRST,
     prompts=PromptsConfig(steps=4, batch=8, patch=32, warm_up=1, medium_steps=2, medium_batch=2, medium_patch=32),
     restorer=BRIEF,
@@ -323,6 +323,7 @@ def test_the_prompts_replace_the_tiers_and_leave_the_other_readouts_alone(folder
     assert torch.equal(was.type_logits, now.type_logits)
     assert torch.equal(was.severities, now.severities)
     assert not torch.equal(was.embedding, now.embedding)
+    assert not torch.equal(before.bend[0].weight, after.bend[0].weight)
     frozen = replace(TINY, prompts=replace(TINY.prompts, projection=False))
     list(train(frozen, "prompts", data=folder, run=tmp_path / "c", init_from=start))
     kept = load_system(tmp_path / "c" / "weights.safetensors")[0].perceiver
@@ -378,7 +379,7 @@ def test_the_gradient_of_every_term_reaches_the_restorer_and_nothing_else(folder
 
 
 READOUTS = {
-    "tiers": {"tiers", "project", "logit_scale"},
+    "tiers": {"tiers", "project", "bend.2", "logit_scale"},  # of the bend its last layer, which begins with zeros
     "types": {"cfe.enter", "cfe.type_head"},
     "severities": {"cfe.enter", "cfe.severity_head"},
     "contrast": {"cfe.enter", "cfe.leave"},

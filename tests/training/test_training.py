@@ -212,6 +212,35 @@ def test_a_perceiver_that_gains_blocks_and_bands_reads_at_first_what_it_read(pic
         load_start(second, unguided)
 
 
+def test_a_perceiver_that_gains_hidden_units_reads_at_first_what_it_read(pictures_folder, tmp_path):
+    run("perceiver", pictures_folder, tmp_path)
+    path = tmp_path / "weights.safetensors"
+    bent = replace(TINY, model=replace(TINY.model, tower={**TINY.model.tower, "hidden": 12}))
+    before, after = load_system(path)[0].perceiver, load_start(path, bent).eval().perceiver
+    x = torch.rand(2, 3, 48, 64)
+    torch.testing.assert_close(after(x).tier_logits, before(x).tier_logits)
+    torch.testing.assert_close(after.encode_image(x), before.encode_image(x))
+    run("perceiver", pictures_folder, tmp_path / "second", bent, init_from=path)
+    second = tmp_path / "second" / "weights.safetensors"
+    assert load_system(second)[0].perceiver.bend[-1].weight.any()
+    with pytest.raises(WeightsError, match="make them the same"):
+        load_start(second, TINY)
+
+
+@pytest.mark.parametrize("types", [0.0, 1.0])
+def test_readouts_alone_learn_on_a_tower_that_stays_as_it_is(pictures_folder, tmp_path, types):
+    losses = LossConfig(types=types, severities=0.0, contrast=0.0, language=0.0)
+    tower = {**TINY.model.tower, "hidden": 6}
+    config = replace(TINY, model=replace(TINY.model, tower=tower), losses=losses)
+    config = replace(config, perceiver=replace(FIRST, readouts_alone=True, weight_decay=0.1))
+    torch.manual_seed(config.seed)
+    before = System(config.model).perceiver.state_dict()
+    run("perceiver", pictures_folder, tmp_path, config)
+    after = load_system(tmp_path / "weights.safetensors")[0].perceiver.state_dict()
+    learnt = {name.split(".")[0] for name in before if not torch.allclose(before[name], after[name], atol=1e-4)}
+    assert learnt == {"project", "bend", "tiers", "logit_scale"} | ({"cfe"} if types else set())
+
+
 def test_a_restorer_that_gains_blocks_restores_at_first_as_before(pictures_folder, tmp_path):
     run("restorer", pictures_folder, tmp_path)
     path, sizes = tmp_path / "weights.safetensors", asdict(TINY.model.backbone_config())

@@ -73,6 +73,9 @@ class PerceiverConfig(StageConfig):
     settled: bool = False
     """Whether normalisations keep the statistics they start with, as they will when the perceiver is used: for going on
     from trained weights, where the statistics of small batches would only disturb."""
+    readouts_alone: bool = False
+    """Whether the image tower stays as it is, and only what is read off it learns; a term of the losses that is off
+    leaves its readout as it is, too."""
     tones: float = 0.0
     """Share of the pictures whose light and contrast are varied before they are damaged: a clean picture may be pale or
     dark, and is neither hazy nor under-exposed for that. As many are sharpened."""

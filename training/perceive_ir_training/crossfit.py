@@ -30,12 +30,12 @@ from perceive_ir_training.data import Crops, Picture, Pictures
 from perceive_ir_training.losses import LOW_FROM, left_over
 from perceive_ir_training.sampling import OF_A_MICROSCOPE, Batch, draw_batch, draw_mixture
 
-FORMAT = "perceive-ir-halves-2"
+FORMAT = "perceive-ir-halves-3"
 SALT = "perceive-ir folds "
-SOFT = ("blur", "lowres")
-GROUPS = (tuple(t for t in TYPES if t not in SOFT), SOFT)
-"""Each restorer has a network for each of these: a single one leaves what lacks sharpness as it is."""
-SOLO = 0.8
+FINE = ("blur", "lowres", "jpeg")
+GROUPS = (tuple(t for t in TYPES if t not in FINE), FINE)
+"""Each restorer has a network for each of these: a single one leaves what changes no more than detail as it is."""
+SOLO = 0.65
 """Share of the training in which the first network learns all types."""
 UNSEEN = (1,)
 """Sizes of feature vectors that the restorers are never shown."""
@@ -191,10 +191,10 @@ def train_half(
     minutes: float = math.inf,
 ) -> None:
     """Train a restorer: its first network on all types, then the other, which begins as the first, on its own alone."""
-    first, soft = model.guided
+    first, fine = model.guided
     train_member(first, TYPES, pictures, settings, random, share=SOLO, minutes=minutes)
-    soft.load_state_dict(first.state_dict())
-    train_member(soft, SOFT, pictures, settings, random, share=1 - SOLO, minutes=minutes)
+    fine.load_state_dict(first.state_dict())
+    train_member(fine, FINE, pictures, settings, random, share=1 - SOLO, minutes=minutes)
 
 
 def train_member(

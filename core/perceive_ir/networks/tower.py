@@ -34,6 +34,9 @@ class TowerConfig:
     tiers: int = 3
     grid: bool = False
     """Whether the block grid of JPEG is measured beside the tower, which cannot see where jumps stand in line."""
+    hidden: int = 0
+    """Hidden units between the features and the embedding, beside the straight projection; 0 for none. A straight one
+    hardly tells what a restorer left unfinished, which lies between low and high in another way for each damage."""
     bands: bool = False
     """Whether detail is measured by its size and direction beside the tower."""
     overall: bool = False
@@ -143,6 +146,7 @@ class Perceiver(nn.Module):
         self.bands = Bands() if self.config.bands else None
         self.normalise = nn.BatchNorm1d(pooled)
         self.project = nn.Linear(pooled, self.config.embedding)
+        self.bend = bend(pooled, self.config.hidden, self.config.embedding) if self.config.hidden else None
         self.tiers = nn.Parameter(torch.randn(self.config.tiers, self.config.embedding))
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
         self.cfe = CFE(pooled, self.config.contrast, self.config.types)
@@ -150,7 +154,7 @@ class Perceiver(nn.Module):
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures as an ``open_clip`` model does: (B, 3, H, W) -> (B, D)."""
-        embedding: Tensor = self.project(self.join(self.semantics(image)))
+        embedding = self.embed(self.join(self.semantics(image)))
         return F.normalize(embedding, dim=-1) if normalize else embedding
 
     def semantics(self, image: Tensor) -> tuple[Tensor, ...]:
@@ -184,16 +188,29 @@ class Perceiver(nn.Module):
         joined: Tensor = self.normalise(torch.cat(list(semantics), dim=-1))
         return joined
 
+    def embed(self, joined: Tensor) -> Tensor:
+        """Project what `join` gives (N, features) into the space of the tier features (N, D)."""
+        embedding: Tensor = self.project(joined)
+        return embedding if self.bend is None else embedding + self.bend(joined)
+
     def read(self, semantics: Sequence[Tensor]) -> Reading:
         """Read tiers, types and severities off pooled features."""
         joined = self.join(semantics)
-        embedding = F.normalize(self.project(joined), dim=-1)
+        embedding = F.normalize(self.embed(joined), dim=-1)
         tiers = F.normalize(self.tiers, dim=-1)
         contrast, types, severities = self.cfe(joined)
         return Reading(self.logit_scale.exp() * embedding @ tiers.T, types, severities, contrast, embedding)
 
     def forward(self, image: Tensor) -> Reading:
         return self.read(self.semantics(image))
+
+
+def bend(features: int, hidden: int, embedding: int) -> nn.Sequential:
+    """Return a hidden layer to be added to a projection, of which it changes nothing before it is trained."""
+    last = nn.Linear(hidden, embedding)
+    for unused in (last.weight, last.bias):
+        nn.init.zeros_(unused)
+    return nn.Sequential(nn.Linear(features, hidden), nn.GELU(), last)
 
 
 class CFE(nn.Module):

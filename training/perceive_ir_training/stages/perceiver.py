@@ -51,7 +51,10 @@ class PerceiverStage(Forgetful):
         self.setting, self.system, self.text, self.halves = setting, system, text, halves
         self.folds = split(setting.sources.pictures) if halves else ()
         system.requires_grad_(False).eval()
-        system.perceiver.train(not setting.config.perceiver.settled).requires_grad_(True)
+        settings, perceiver = setting.config.perceiver, system.perceiver
+        perceiver.train(not (settings.settled or settings.readouts_alone)).requires_grad_(True)
+        for fixed in (perceiver.tower, perceiver.normalise) if settings.readouts_alone else ():
+            fixed.requires_grad_(False)
         share_statistics(system.perceiver, setting.world)
         self.modules = nn.ModuleDict({"system": system})
         if text is not None:
