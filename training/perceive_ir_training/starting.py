@@ -40,9 +40,9 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     """Read the weights of a file; its networks must have the sizes of the configuration, or lack what can be added.
 
     That is grid, bands and hidden units of the perceiver, and the law of scattering, which at first counts as much as
-    the network. A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack begin as the
-    identity. A readout of whole pictures comes along where the configuration has one, and begins anew where the file
-    has none.
+    the network. A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack
+    begin as the identity. A readout of whole pictures comes along where the configuration has one, and begins anew
+    where the file has none.
     """
     found, _ = load_system(path)
     tower = config.model.tower_config()
