@@ -157,6 +157,15 @@ def test_where_rain_is_uneven_it_often_grows_towards_one_side() -> None:
     assert int((explained > 0.85).sum()) > 8 and int((explained < 0.6).sum()) > 8
 
 
+def test_rain_that_adds_light_everywhere_is_never_even() -> None:
+    x = torch.zeros(60, 3, 64, 96)
+    rain = draw(x, "rain").parts["rain"][1]
+    pours, spread = rain.fine.mean((1, 2, 3)) > 0, rain.relief(x).log().std((1, 2, 3))
+    assert 15 < int(pours.sum()) < 45
+    assert float(spread[pours].min()) > 0.3
+    assert 10 < int((spread < 0.01).sum()) < 30
+
+
 def test_half_of_the_rain_adds_the_same_light_to_dark_and_bright_things() -> None:
     dark, bright = torch.full((60, 3, 48, 48), 0.1), torch.full((60, 3, 48, 48), 0.6)
     told = vector(60, rain=0.04)  # too little for a veil

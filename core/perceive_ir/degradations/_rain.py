@@ -76,7 +76,8 @@ class Rain(Part):
         pours = draw.chance(0.5, 1, 1, 1)
         fine = torch.where(pours, draw.uniform(0.3, 0.55, 1, 1, 1), 0) * _fine(draw, angle)
         layers = torch.where(pours, draw.uniform(-0.4, 0.6, 1, 1, 1).clamp(min=0), 1) * layers
-        return cls(layers, onsets, clears, screen, 1 + draw.tint(0.02), veil.clamp(0.2, 1.8), light, fine, _cover(draw))
+        veil, tint = veil.clamp(0.2, 1.8), 1 + draw.tint(0.02)
+        return cls(layers, onsets, clears, screen, tint, veil, light, fine, _cover(draw, pours))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
         severity = (severity * self.cover).clamp(max=1)
@@ -95,9 +96,13 @@ def weights(severity: Tensor, onsets: Tensor) -> Tensor:
     return ((severity - onsets) / (1 - onsets)).clamp(min=0)
 
 
-def _cover(draw: Draw) -> Tensor:
-    """Return how dense rain is in each place (n, 1, H, W); of small windows most of the contrast lies between them."""
-    contrast = torch.where(draw.chance(0.7, 1, 1, 1), draw.uniform(0.2, 1.2, 1, 1, 1), 0)
+def _cover(draw: Draw, pours: Tensor) -> Tensor:
+    """Return how dense rain is in each place (n, 1, H, W); of small windows most of the contrast lies between them.
+
+    Where it pours (n, 1, 1, 1) it is never even: light that is the same everywhere could not be told from a bright day.
+    """
+    some = torch.where(draw.chance(0.4, 1, 1, 1), draw.uniform(0.2, 0.9, 1, 1, 1), 0)
+    contrast = torch.where(pours, draw.uniform(0.4, 1.2, 1, 1, 1), some)
     hills = standardise(smooth_field(draw, 2) + draw.uniform(0, 3, 1, 1, 1) * slope(draw))
     cover = torch.exp((0.3 if draw.window else 1.0) * contrast * hills)
     cover = cover / cover.mean((-2, -1), keepdim=True)
