@@ -63,6 +63,12 @@ ALL = TrainConfig(
     precision="float32",
 )
 """Every stage, every loss, and pairs: the first process shows the paired crops, the second the paired thumbnails."""
+READOUTS = replace(
+    ALL,
+    model=replace(MODEL, tower={**MODEL.tower, "hidden": 6}),
+    losses=LossConfig(types=0, severities=0, contrast=0, language=0),
+    perceiver=PerceiverConfig(steps=3, batch=20, patch=32, warm_up=1, weight_decay=0.1, readouts_alone=True),
+)
 GROUPS = replace(
     ALL,
     model=replace(MODEL, groups=("noise+jpeg+blur+lowres", "rain+snow+haze+lowlight")),
@@ -186,8 +192,10 @@ def runs(folder) -> dict:
         stopped.close()
     plan_run(folder, "together", ALL, STAGES)
     plan_run(folder, "fewer", GROUPS, ("restorer",), save_every=0)
+    plan_run(folder, "readouts", READOUTS, ("perceiver",))
     tasks = [
         {"run": str(folder / "together"), "processes": 2},
+        {"run": str(folder / "readouts"), "processes": 2},
         {"run": str(folder / "more"), "processes": 2},
         {"run": str(folder / "fewer"), "processes": 2, "victim": 1, "step": 4},
     ]
@@ -195,7 +203,7 @@ def runs(folder) -> dict:
         [sys.executable, __file__], input=json.dumps(tasks), capture_output=True, text=True, timeout=600
     )
     assert done.returncode == 0, done.stderr
-    return dict(zip(("together", "more", "fewer"), json.loads(done.stdout), strict=True))
+    return dict(zip(("together", "readouts", "more", "fewer"), json.loads(done.stdout), strict=True))
 
 
 def differences(one: Path, other: Path, stage: str) -> dict[str, float]:
@@ -229,6 +237,15 @@ def test_two_processes_train_every_stage_as_one_does(folder, runs):
         found = differences(folder / "alone", folder / "together", stage)
         # Attention does not depend on the bias of its keys, whose gradient is rounding errors alone.
         assert [name for name in found if not name.endswith("text.transformer.resblocks.0.attn.in_proj_bias")] == []
+
+
+def test_readouts_that_two_processes_train_leave_the_tower_and_other_readouts_alone(folder, runs):
+    assert runs["readouts"] == {"codes": [0, 0], "said": ["", ""]}
+    torch.manual_seed(READOUTS.seed)
+    before = System(READOUTS.model).perceiver.state_dict()
+    after = load_system(folder / "readouts" / "weights.safetensors")[0].perceiver.state_dict()
+    learnt = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert learnt == {"project", "bend", "tiers", "logit_scale"}
 
 
 def test_one_process_begins_and_two_go_on(folder, runs):

@@ -74,8 +74,8 @@ class PerceiverConfig(StageConfig):
     """Whether normalisations keep the statistics they start with, as they will when the perceiver is used: for going on
     from trained weights, where the statistics of small batches would only disturb."""
     readouts_alone: bool = False
-    """Whether the image tower stays as it is, and only what is read off it learns; a term of the losses that is off
-    leaves its readout as it is, too."""
+    """Whether the image tower stays as it is, and only what is read off it learns: one readout is of types, severities
+    and contrast, the other of tiers, scenes and language, and where all losses of one are off, it stays too."""
     tones: float = 0.0
     """Share of the pictures whose light and contrast are varied before they are damaged: a clean picture may be pale or
     dark, and is neither hazy nor under-exposed for that. As many are sharpened."""
@@ -103,7 +103,8 @@ class PromptsConfig(StageConfig):
     patch: int = 96
     learning_rate: float = 2e-4
     projection: bool = True
-    """Whether the projection of the image tower learns with the prompts; no other readout depends on it."""
+    """Whether the projection of the image tower, with its hidden units, learns with the prompts. Of parts of pictures
+    nothing else is read off it; the types of whole pictures are, so calibrate again."""
     medium_steps: int = 20_000
     """Steps of each of the two restorers; they take at most half of the stage's minutes."""
     medium_batch: int = 8

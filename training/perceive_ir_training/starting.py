@@ -29,10 +29,10 @@ def start(plan: Plan, run: Path, *, fresh: bool) -> tuple[System, TextTower | No
     """Return the networks that the first stage, or the resumed one, starts from."""
     if not fresh:
         return load_start(run / WEIGHTS, plan.config), text_beside(run / TEXT)
+    torch.manual_seed(plan.config.seed)  # also for what is added to the weights it begins with
     if plan.init_from:
         source = Path(plan.init_from)
         return load_start(source, plan.config), text_beside(source.with_name(TEXT))
-    torch.manual_seed(plan.config.seed)
     return equip(System(plan.config.model), training=True), None
 
 

@@ -134,9 +134,10 @@ class Mixture:
         """Return the severities (B, 8) that rows and columns of clean pictures show: near things show less haze."""
         s = severities.to(x.device, x.dtype).clone()
         for name, (rows, drawn) in self.parts.items():
-            relief = drawn.relief(x[rows])
-            relief = relief[..., *part] if relief.shape[-1] > 1 else relief
-            s[rows, TYPES.index(name)] *= relief.mean((1, 2, 3))
+            column = TYPES.index(name)
+            places = drawn.shown(x[rows], s[rows, column][:, None, None, None])
+            places = places[..., *part] if places.shape[-1] > 1 else places
+            s[rows, column] = places.mean((1, 2, 3))
         return s.clamp(max=1)
 
     def _columns(self, severities: Tensor) -> Tensor:

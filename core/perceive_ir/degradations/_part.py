@@ -82,6 +82,10 @@ class Part(ABC):
         """
         return torch.ones(len(x), 1, 1, 1, device=x.device)
 
+    def shown(self, x: Tensor, severity: Tensor) -> Tensor:
+        """Return the severity that each place of ``x`` shows: (n, 1, H, W), or (n, 1, 1, 1) where it is the same."""
+        return severity * self.relief(x)
+
     def select(self, rows: Tensor) -> Self:
         """Return the part of some of the pictures."""
         return self._each(lambda tensor: tensor[rows])

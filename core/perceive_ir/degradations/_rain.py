@@ -36,9 +36,10 @@ class Rain(Part):
 
     with onsets :math:`s_k` = 0, 0.1, 0.3, 0.5. ``m`` = 0 adds the streaks, ``m`` = 1 screens them. The veil is
     :math:`v = 0.4 \max(0, (s - 0.4) / 0.6)`. Varied rain may be sparse and bright, or thick, and its
-    layers and its veil may set in earlier. It may also fall more densely in some places than in others, as if ``s``
-    were larger there, often ever more towards one side, and so many fine streaks, or soft curtains, may fall that they
-    add light everywhere; the streaks themselves may then be faint against that light, or no more than a shade.
+    layers and its veil may set in earlier; half of it adds light and screens nothing. It may also fall more densely in
+    some places than in others, as if ``s`` were larger there, often ever more towards one side, and so many fine
+    streaks, or soft curtains, may fall that they add light everywhere, 0.3 to 0.55 at full severity; the single streaks
+    are then faint, or there are none, and the fine ones may be no more than a shade of that light.
     """
 
     layers: Tensor
@@ -80,7 +81,7 @@ class Rain(Part):
         return cls(layers, onsets, clears, screen, tint, veil, light, fine, _cover(draw, pours))
 
     def apply(self, x: Tensor, severity: Tensor) -> Tensor:
-        severity = (severity * self.cover).clamp(max=1)
+        severity = self.shown(x, severity)
         streaks = (self.layers * weights(severity, self.onsets)).sum(1, keepdim=True) + self.fine * severity
         y = x + streaks * self.tint * (1 - self.screen * x.clamp(max=1))
         veil = VEIL * weights(severity, self.clears) * self.veil
@@ -89,6 +90,10 @@ class Rain(Part):
     def relief(self, x: Tensor) -> Tensor:
         """Return how dense the rain is."""
         return self.cover
+
+    def shown(self, x: Tensor, severity: Tensor) -> Tensor:
+        """Return the severity of each place: it rains no more than at severity 1."""
+        return super().shown(x, severity).clamp(max=1)
 
 
 def weights(severity: Tensor, onsets: Tensor) -> Tensor:

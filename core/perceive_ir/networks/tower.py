@@ -34,13 +34,13 @@ class TowerConfig:
     tiers: int = 3
     grid: bool = False
     """Whether the block grid of JPEG is measured beside the tower, which cannot see where jumps stand in line."""
-    hidden: int = 0
-    """Hidden units between the features and the embedding, beside the straight projection; 0 for none. A straight one
-    hardly tells what a restorer left unfinished, which lies between low and high in another way for each damage."""
     bands: bool = False
     """Whether detail is measured by its size and direction beside the tower."""
     overall: bool = False
     """Whether a readout of its own says which types a whole picture has; else it is the mean over its parts."""
+    hidden: int = 0
+    """Hidden units between the features and the embedding, beside the straight projection; 0 for none. What a restorer
+    left unfinished lies between low and high in another way for each type of damage."""
 
     @property
     def semantics(self) -> tuple[int, ...]:

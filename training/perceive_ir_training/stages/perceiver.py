@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceive_ir.networks import Reading, System
+from perceive_ir.networks import Perceiver, Reading, System
 from perceive_ir_training.captions import captions_of, describe_same
+from perceive_ir_training.config import LossConfig
 from perceive_ir_training.crossfit import Halves, split, triplets
 from perceive_ir_training.language import TextTower, clip_loss
 from perceive_ir_training.losses import perceiver_loss
@@ -52,10 +53,10 @@ class PerceiverStage(Forgetful):
         self.folds = split(setting.sources.pictures) if halves else ()
         system.requires_grad_(False).eval()
         settings, perceiver = setting.config.perceiver, system.perceiver
-        perceiver.train(not (settings.settled or settings.readouts_alone)).requires_grad_(True)
-        for fixed in (perceiver.tower, perceiver.normalise) if settings.readouts_alone else ():
-            fixed.requires_grad_(False)
-        share_statistics(system.perceiver, setting.world)
+        share_statistics(perceiver, setting.world)
+        perceiver.train(not (settings.settled or settings.readouts_alone)).requires_grad_(not settings.readouts_alone)
+        for readout in readouts(perceiver, setting.config.losses):
+            readout.requires_grad_(True)
         self.modules = nn.ModuleDict({"system": system})
         if text is not None:
             self.modules["text"] = text.train().requires_grad_(True)
@@ -102,6 +103,17 @@ class PerceiverStage(Forgetful):
             images, tiers = batch.scenes
             losses["scenes"] = F.cross_entropy(perceiver(images).tier_logits, tiers)
         return Terms(weigh(losses, weights))
+
+
+def readouts(perceiver: Perceiver, losses: LossConfig) -> list[nn.Parameter]:
+    """Return what is read off the image tower by the losses that are on."""
+    found: list[nn.Parameter] = []
+    if losses.types or losses.severities or losses.contrast:
+        found += perceiver.cfe.parameters()
+    if losses.tiers or losses.scenes or losses.language:
+        found += [perceiver.tiers, perceiver.logit_scale, *perceiver.project.parameters()]
+        found += [] if perceiver.bend is None else perceiver.bend.parameters()
+    return found
 
 
 def gather_readings(reading: Reading, world: World) -> Reading:

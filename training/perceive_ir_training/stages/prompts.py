@@ -20,8 +20,9 @@ class PromptsStage(Forgetful):
         self.setting, self.system, self.halves = setting, system, halves
         self.learner = PromptLearner(text).to(setting.device)
         system.requires_grad_(False).eval()
-        for part in (system.perceiver.project, system.perceiver.bend or nn.Identity()):
-            part.requires_grad_(setting.config.prompts.projection and system.clip is None)
+        for part in (system.perceiver.project, system.perceiver.bend):
+            if part is not None:
+                part.requires_grad_(setting.config.prompts.projection and system.clip is None)
         self.folds = split(setting.sources.pictures)
         self.modules = nn.ModuleDict({"system": system, "learner": self.learner})
 
