@@ -610,6 +610,14 @@ def test_a_blur_along_rows_takes_detail_across_them_alone():
     assert lost[fine & (sector == 0)].max() < lost[fine & (sector == 2)].min() - 1
 
 
+def test_bands_are_there_where_a_network_is_built_without_weights():
+    with torch.device("meta"):
+        perceiver = Perceiver(TowerConfig(widths=(4, 4, 8, 8), bands=True))
+    assert perceiver.project.weight.is_meta
+    image = picture(2, 64, 96)
+    assert torch.equal(perceiver.bands.maps(image), Bands().maps(image))
+
+
 def test_bands_are_measured_in_full_precision_and_in_pictures_of_any_size():
     bands, image = Bands(), picture(2, 64, 96)
     expected = measured(bands, image)

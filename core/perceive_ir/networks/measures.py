@@ -93,6 +93,13 @@ class Bands(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
+        with torch.device("cpu"):  # formulas alone: they are there even where weights are not yet
+            for name, values in self.constants().items():
+                self.register_buffer(name, values, persistent=False)
+
+    @staticmethod
+    def constants() -> dict[str, Tensor]:
+        """Return the window, the members of each sector and ring, and what is usual in each."""
         hann = torch.hann_window(PATCH, periodic=True)
         window = hann[:, None] * hann
         down, across = torch.fft.fftfreq(PATCH)[:, None] * PATCH, torch.fft.rfftfreq(PATCH) * PATCH
@@ -100,11 +107,12 @@ class Bands(nn.Module):
         sector = (torch.atan2(across, down) / math.pi * DIRECTIONS).round().long() % DIRECTIONS
         (sectors, in_ring), (rings, _) = (groups(names, ring) for names in (ring * DIRECTIONS + sector, ring))
         radii = torch.cat([in_ring.repeat(3), torch.arange(1, PATCH // 2 + 2).repeat(2)])
-        for name, values in (
-            ("window", window / window.square().sum().sqrt()),
-            ("sectors", sectors), ("rings", rings), ("usual", FALL * radii.log() + LEVEL),
-        ):  # fmt: skip
-            self.register_buffer(name, values, persistent=False)
+        return {
+            "window": window / window.square().sum().sqrt(),
+            "sectors": sectors,
+            "rings": rings,
+            "usual": FALL * radii.log() + LEVEL,
+        }
 
     def maps(self, image: Tensor, step: int = PATCH) -> Tensor:
         """Measure patches every ``step`` pixels: (B, 3, H, W) -> (B, BANDS, h, w); what is left over is left out."""
