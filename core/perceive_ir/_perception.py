@@ -167,11 +167,9 @@ def judge(perceiver: Perceiver, subject: Subject, look: Look) -> Perception:
     """Read what is wrong with one picture off what its crops and its thumbnails show."""
     with torch.inference_mode():
         readings, overviews = perceiver.read(look.near), perceiver.read(look.far)
-        logits = combine(readings.type_logits, overviews.type_logits)
-        severities = combine(readings.severities, overviews.severities)
-        if perceiver.overall is not None:
-            logits = perceiver.overall(gather(readings, overviews, look.lights))
-            severities = perceiver.overall.amounts(severities, look.lights.mean(dim=0))
+        logits, severities = taken_together(perceiver, readings, overviews, look.lights)
+        if perceiver.closer is not None:
+            logits, severities = perceiver.closer(perceiver.detail(look.near), logits, severities)
     tiers = (tiers_in(readings) + tiers_in(overviews)) / 2
     return Perception(
         named(TIERS, tiers),
@@ -180,6 +178,18 @@ def judge(perceiver: Perceiver, subject: Subject, look: Look) -> Perception:
         subject.value_range,
         tuple(f.mean(dim=0).float().cpu().numpy() for f in look.near),
     )
+
+
+def taken_together(
+    perceiver: Perceiver, readings: Reading, overviews: Reading, lights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return the logits of the types and the severities (T,) that crops, thumbnails and their light tell together."""
+    logits = combine(readings.type_logits, overviews.type_logits)
+    severities = combine(readings.severities, overviews.severities)
+    if perceiver.overall is None:
+        return logits, severities
+    logits = perceiver.overall(gather(readings, overviews, lights))
+    return logits, perceiver.overall.amounts(severities, lights.mean(dim=0))
 
 
 def ranks(tiers: NDArray[Any], condition: NDArray[Any]) -> NDArray[np.intp]:

@@ -34,6 +34,8 @@ SIDES = (112, 160, 224, 320, 448)
 """Sides of the parts of pictures that are judged; the smallest is a single crop."""
 SHRUNK = (1, 2, 3)
 """How often smaller a picture may be shown: a part of a large one shows little of its scene."""
+MIX = MixConfig(clean=0.0, several=0.25)
+"""How often which damage is shown, in which pictures."""
 TONES = 0.5
 """Share of the pictures whose light and contrast are varied, and of those that are sharpened."""
 FALSE_ALARMS = {"noise": 0.1, "rain": 0.05, "blur": 0.05, "lowres": 0.05, "jpeg": 0.02}
@@ -75,13 +77,25 @@ class Calibration:
     found: float
     """Share of the pictures with the type that are still taken to have it."""
 
+    def __str__(self) -> str:
+        return (
+            f"{self.type:<9} presence {self.shift:+.2f} (found {self.found:.2f})  "
+            f"severity {self.slope:.1f} x {self.offset:+.1f} (error {self.error[0]:.3f} -> {self.error[1]:.3f})"
+        )
+
 
 def with_overall(system: System) -> System:
-    """Return the system with a readout of whole pictures; it begins as the mean over their parts."""
-    tower = asdict(replace(system.config.tower_config(), overall=True))
+    """Return the system with a readout of whole pictures, which begins as the mean over their parts, and without the
+    closer look that was fitted to what was said before."""
+    tower = asdict(replace(system.config.tower_config(), overall=True, closer=0))
     wide = System(replace(system.config, tower=tower))
-    wide.load_state_dict({**wide.state_dict(), **system.state_dict()})
+    wide.load_state_dict({**wide.state_dict(), **without_closer(system)})
     return wide
+
+
+def without_closer(system: System) -> dict[str, Tensor]:
+    """Return the parameters of a system but for those of a closer look."""
+    return {name: t for name, t in system.state_dict().items() if not name.startswith("perceiver.closer.")}
 
 
 def calibrate(restorer: Restorer, pictures: Pictures, count: int = 400, seed: int = 0) -> tuple[Calibration, ...]:
@@ -145,11 +159,12 @@ def read_parts(perceiver: Perceiver, looks: Sequence[Look]) -> tuple[Numbers, Nu
     return types.double().cpu().numpy(), severities.double().cpu().numpy()
 
 
-def damaged(pictures: Pictures, count: int, random: np.random.Generator) -> Iterator[tuple[Numbers, NDArray[np.uint8]]]:
+def damaged(
+    pictures: Pictures, count: int, random: np.random.Generator, mix: MixConfig = MIX
+) -> Iterator[tuple[Numbers, NDArray[np.uint8]]]:
     """Yield the severities that a picture shows, and it; a fifth show no damage, and a quarter only a slight one."""
-    mix = MixConfig(clean=0.0, several=0.25)
     for _ in range(count):
-        group = pictures.microscopy if pictures.microscopy and random.random() < 0.2 else pictures.photos
+        group = pictures.microscopy if pictures.microscopy and random.random() < mix.microscopy else pictures.photos
         part = view(group[random.integers(len(group))], random)
         side = part.pixels.shape[0]
         crops = vary_detail(Pictures((part,)).draw(1, side, 0.0, random), TONES, random)

@@ -121,21 +121,24 @@ def calibrate(
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the weights (float32).")],
     pictures: Annotated[int, typer.Option(min=40, help="Damaged pictures to measure on.")] = 2000,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
+    closer: Annotated[
+        bool,
+        typer.Option("--closer", help="Leave everything as it is, but add a closer look at detail (20000 pictures)."),
+    ] = False,
 ) -> None:
     """Put right when a type of damage counts as present, and how severe it is, by measurement on damaged pictures."""
     from perceive_ir import Restorer
     from perceive_ir._weights import load_system, save_system
     from perceive_ir_training import calibration
+    from perceive_ir_training.closer import look_closer, with_closer
     from perceive_ir_training.data import load_pictures
 
     system, card = load_system(weights)
-    system = calibration.with_overall(system)
+    system = with_closer(system) if closer else calibration.with_overall(system)
     restorer = Restorer(system, card, device="cpu", precision="float32")
-    for c in calibration.calibrate(restorer, load_pictures(data), pictures, seed):
-        sys.stdout.write(
-            f"{c.type:<9} presence {c.shift:+.2f} (found {c.found:.2f})  "
-            f"severity {c.slope:.1f} x {c.offset:+.1f} (error {c.error[0]:.3f} -> {c.error[1]:.3f})\n"
-        )
+    measure = look_closer if closer else calibration.calibrate
+    for found in measure(restorer, load_pictures(data), pictures, seed):
+        sys.stdout.write(f"{found}\n")
     save_system(output, system, card, half=False)
     sys.stdout.write(f"{output}\n")
 

@@ -22,11 +22,12 @@ def take_perceiver(system: System, paths: Sequence[str | Path]) -> System:
             "cannot change a perceiver whose features guide the restorers; train these with model.semantics = false"
         )
     others = [load_system(path)[0] for path in paths]
-    whole = all(other.perceiver.overall is not None for other in others)
-    tower = replace(others[0].config.tower_config(), overall=whole)  # where one has none, `calibrate` fits it anew
-    own = system.config.tower_config()
-    for path, other in zip(paths, others, strict=True):
-        there = replace(other.config.tower_config(), overall=whole)
+    towers = [other.config.tower_config() for other in others]
+    whole = all(tower.overall for tower in towers)  # where one has none, `calibrate` fits it anew
+    closer = towers[0].closer if len(towers) == 1 else 0  # what was fitted to one perceiver does not fit a mean
+    tower, own = replace(towers[0], overall=whole, closer=closer), system.config.tower_config()
+    for path, held in zip(paths, towers, strict=True):
+        there = replace(held, overall=whole, closer=closer)
         if there != tower:
             raise ValueError(f"{path} has a perceiver of other sizes than {paths[0]} ({there}, not {tower}); {REMEDY}")
     joined = System(replace(system.config, tower=asdict(tower)))
@@ -35,6 +36,7 @@ def take_perceiver(system: System, paths: Sequence[str | Path]) -> System:
     kept = {name: t for name, t in system.state_dict().items() if not name.startswith("perceiver.")}
     for other in others:
         other.perceiver.overall = other.perceiver.overall if whole else None
+        other.perceiver.closer = other.perceiver.closer if closer else None
     taken = {f"perceiver.{name}": t for name, t in mean([other.perceiver for other in others]).items()}
     joined.load_state_dict({**kept, **taken})
     return joined

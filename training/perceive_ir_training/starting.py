@@ -41,13 +41,14 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
 
     That is grid, bands and hidden units of the perceiver, and the law of scattering, which at first counts as much as
     the network. A compact backbone and the image tower may have fewer residual blocks than wanted: those that they lack
-    begin as the identity. A readout of whole pictures comes along where the configuration has one, and begins anew
-    where the file has none.
+    begin as the identity. A readout of whole pictures, and a closer look at them, come along where the configuration
+    has one, and begin anew where the file has none.
     """
     found, _ = load_system(path)
     tower = config.model.tower_config()
     there = found.config.tower_config()
-    there = replace(there, overall=tower.overall, hidden=there.hidden or tower.hidden)
+    closer = there.closer if there.closer and tower.closer else tower.closer
+    there = replace(there, overall=tower.overall, closer=closer, hidden=there.hidden or tower.hidden)
     if not config.model.semantics:  # what is measured last, a file may lack
         there = replace(there, bands=there.bands or tower.bands, grid=there.grid or (tower.grid and not there.bands))
     if all_fewer(there.blocks, tower.blocks):

@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from perceive_ir._vocabulary import TONAL_TYPES, TYPES
 from perceive_ir.networks.measures import BANDS, BLOCK, GRID, LIGHT, Bands, grid_maps, grid_strength
 
+SOFT = ("blur", "lowres")
+"""Types that leave a picture soft, and little else."""
 LEAST = 1e-4
 """Severities this near to 0 and 1 count as this far from them."""
 
@@ -41,6 +43,9 @@ class TowerConfig:
     hidden: int = 0
     """Hidden units between the features and the embedding, beside the straight projection; 0 for none. What a restorer
     left unfinished lies between low and high in another way for each type of damage."""
+    closer: int = 0
+    """Hidden units of a closer look at the bands of a whole picture, which puts types and severities right; 0 for none.
+    It needs ``bands`` and ``overall``."""
 
     @property
     def semantics(self) -> tuple[int, ...]:
@@ -151,6 +156,7 @@ class Perceiver(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(2.0))
         self.cfe = CFE(pooled, self.config.contrast, self.config.types)
         self.overall = Overall(self.config.types, self.config.tiers) if self.config.overall else None
+        self.closer = Closer(self.config.closer, self.config.types) if self.config.closer else None
 
     def encode_image(self, image: Tensor, normalize: bool = False) -> Tensor:
         """Embed pictures as an ``open_clip`` model does: (B, 3, H, W) -> (B, D)."""
@@ -187,6 +193,10 @@ class Perceiver(nn.Module):
         """Concatenate and normalise F_1 .. F_4 for the readouts."""
         joined: Tensor = self.normalise(torch.cat(list(semantics), dim=-1))
         return joined
+
+    def detail(self, semantics: Sequence[Tensor]) -> Tensor:
+        """Return the mean bands (BANDS,) of the crops of a picture, as `Closer` takes them."""
+        return self.join(semantics)[:, -BANDS:].mean(dim=0)
 
     def embed(self, joined: Tensor) -> Tensor:
         """Project what `join` gives (N, features) into the space of the tier features (N, D)."""
@@ -262,6 +272,40 @@ class Overall(nn.Linear):
         logits = severities.float().logit(eps=LEAST)
         found: Tensor = (self.slopes * logits + self.by_light(light)).sigmoid()
         return found
+
+
+class Closer(nn.Module):
+    """A closer look at the detail of a whole picture: what the bands of all its crops say of types and severities
+    beyond what is read off each crop. It changes nothing before it is fitted.
+
+    It may find `SOFT` types where they were not seen; of the others, which cost more to see by mistake, it may only
+    take back what was said.
+    """
+
+    def __init__(self, hidden: int, types: int) -> None:
+        super().__init__()
+        self.enter = nn.Linear(BANDS, hidden)
+        self.leave = nn.Linear(hidden, 2 * types)
+        self.begin()
+
+    def begin(self) -> None:
+        """Draw hidden units anew, and leave everything as it is."""
+        self.enter.reset_parameters()
+        for unused in (self.leave.weight, self.leave.bias):
+            nn.init.zeros_(unused)
+
+    def forward(self, bands: Tensor, logits: Tensor, severities: Tensor) -> tuple[Tensor, Tensor]:
+        """Put logits of types and severities (..., T) right by the mean bands of the crops (..., BANDS)."""
+        types, amounts = self.added(bands)
+        soft = torch.tensor([t in SOFT for t in TYPES], device=types.device)
+        types = torch.where(soft, types, types.clamp(max=0))
+        return logits + types, (severities.float().logit(eps=LEAST) + amounts).sigmoid()
+
+    def added(self, bands: Tensor, dropped: float = 0) -> tuple[Tensor, Tensor]:
+        """Return what the bands add to the logits of types and of severities (..., T); while it is fitted, a share of
+        the hidden units is dropped."""
+        types, amounts = self.leave(F.dropout(F.gelu(self.enter(bands)), dropped)).chunk(2, dim=-1)
+        return types, amounts
 
 
 def far_shares() -> Tensor:
