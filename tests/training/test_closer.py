@@ -110,7 +110,7 @@ def test_a_fitted_look_tells_what_the_bands_tell_and_nothing_else(monkeypatch):
     others = [k for k, t in enumerate(TYPES) if t not in fitting.RIGHTED]
     assert torch.equal(logits[:, others], seen.logits[:, others])
     assert torch.allclose(severities[:, others], seen.severities[:, others], atol=1e-6)
-    told = {i.type: i for i in improvements(seen, logits, severities)}
+    told = {i.type: i for i in improvements(closer, seen)}
     assert set(told) == set(fitting.RIGHTED)
     shown = seen.true[:, BLUR] > 0.03
     assert told["blur"].found[1] == pytest.approx((logits[shown, BLUR] > 0).float().mean().item())
@@ -127,8 +127,7 @@ def test_the_same_seed_fits_the_same_look(monkeypatch):
     assert not torch.equal(one.enter.weight, other.enter.weight)
 
 
-def test_pictures_are_looked_at_as_they_are_perceived(monkeypatch):
-    monkeypatch.setattr(fitting, "STEPS", 3)
+def test_pictures_are_looked_at_as_they_are_perceived():
     restorer = restorer_of(with_closer(seeing()))
     shown = list(damaged(pictures(), 6, np.random.default_rng([7, 6]), fitting.MIX))
     before = [restorer.perceive(image) for _, image in shown]
@@ -137,8 +136,27 @@ def test_pictures_are_looked_at_as_they_are_perceived(monkeypatch):
     for row, perceived in enumerate(before):
         assert seen.logits[row].sigmoid().tolist() == pytest.approx(list(perceived.types.values()), abs=1e-4)
         assert seen.severities[row].tolist() == pytest.approx(list(perceived.severities.values()), abs=1e-4)
-    assert [i.type for i in look_closer(restorer, pictures(), 6, 7)] == [t for t in TYPES if t in fitting.RIGHTED]
-    assert restorer.system.perceiver.closer.leave.weight.any()
+
+
+def test_a_look_is_judged_by_pictures_that_it_was_not_fitted_to(monkeypatch):
+    parts = {}
+    monkeypatch.setattr(fitting, "see", lambda *_: sight(100))
+    monkeypatch.setattr(fitting, "fit", lambda _, seen, __: parts.update(fitted=seen.true))
+    monkeypatch.setattr(fitting, "improvements", lambda _, seen: parts.update(judged=seen.true))
+    look_closer(restorer_of(with_closer(seeing())), pictures(), 100)
+    assert (len(parts["fitted"]), len(parts["judged"])) == (95, 5)
+    assert torch.equal(torch.cat([parts["judged"], parts["fitted"]]), sight(100).true)
+
+
+def test_fitting_leaves_the_rest_of_a_perceiver_as_it_is(monkeypatch):
+    monkeypatch.setattr(fitting, "STEPS", 3)
+    system = with_closer(seeing())
+    before = {name: t.clone() for name, t in system.state_dict().items()}
+    told = look_closer(restorer_of(system), pictures(), 40, 7)
+    assert [i.type for i in told] == [t for t in TYPES if t in fitting.RIGHTED]
+    changed = {name for name, t in system.state_dict().items() if not torch.equal(t, before[name])}
+    assert changed == {f"perceiver.closer.{n}" for n in ("enter.weight", "enter.bias", "leave.weight", "leave.bias")}
+    assert not any(p.requires_grad for p in system.parameters())
 
 
 def test_a_closer_look_needs_bands_and_a_calibrated_perceiver():

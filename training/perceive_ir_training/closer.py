@@ -30,6 +30,9 @@ as well found more in damaged training pictures, but less in pictures of other s
 MIX = MixConfig(clean=0.0, several=0.2, microscopy=0.3, weights={"blur": 3.0, "lowres": 3.0, "rain": 2.0, "jpeg": 1.5})
 """How often which damage is looked at: more often what is hard to tell apart."""
 HIDDEN, STEPS, BATCH, RATE, DECAY, DROPPED = 128, 8000, 256, 2e-3, 0.05, 0.1
+"""How it is fitted: hidden units, and the share of them that is dropped in each step."""
+LEFT_OUT = 0.05
+"""Share of the pictures that it is not fitted to, but judged by."""
 MISSED = 10.0
 """How much the error of a severity counts beside that of a presence."""
 
@@ -46,6 +49,10 @@ class Sight:
     """Likewise."""
     true: Tensor
     """The severities that are shown."""
+
+    def part(self, rows: slice) -> Sight:
+        """Return what is seen of some of the pictures."""
+        return Sight(self.bands[rows], self.logits[rows], self.severities[rows], self.true[rows])
 
 
 @dataclass(frozen=True)
@@ -77,15 +84,15 @@ def with_closer(system: System) -> System:
 
 
 def look_closer(restorer: Restorer, pictures: Pictures, count: int, seed: int = 0) -> tuple[Improvement, ...]:
-    """Fit the closer look of a perceiver to ``count`` damaged parts of pictures, and say what it improves in them."""
+    """Fit the closer look of a perceiver to damaged parts of pictures, and say what it improves in some that are left
+    out; ``count`` in all."""
     closer = restorer.system.perceiver.closer
     assert closer is not None
-    sight = see(restorer, pictures, count, seed)
-    fit(closer.cpu(), sight, seed)
-    with torch.no_grad():
-        read = closer(sight.bands, sight.logits, sight.severities)
+    sight, left_out = see(restorer, pictures, count, seed), round(LEFT_OUT * count)
+    fit(closer.cpu(), sight.part(slice(left_out, None)), seed)
+    found = improvements(closer, sight.part(slice(left_out)))
     closer.to(restorer.device)
-    return improvements(sight, *read)
+    return found
 
 
 def see(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> Sight:
@@ -131,8 +138,10 @@ def fit(closer: Closer, sight: Sight, seed: int = 0) -> None:
                 closer.leave.bias[k] += shift_of(t, logits[sight.true[:, k] == 0, k].double().numpy())
 
 
-def improvements(sight: Sight, logits: Tensor, severities: Tensor) -> tuple[Improvement, ...]:
+@torch.no_grad()
+def improvements(closer: Closer, sight: Sight) -> tuple[Improvement, ...]:
     """Compare what a closer look says with what was said without it."""
+    logits, severities = closer(sight.bands, sight.logits, sight.severities)
     true, shown = sight.true.numpy(), (sight.true > VISIBLE).numpy()
     ways = ((sight.logits, sight.severities), (logits, severities))
     found = zip(*(mean_where(shown, way[0].numpy() >= 0) for way in ways), strict=True)
