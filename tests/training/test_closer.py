@@ -9,6 +9,7 @@ import torch
 
 from perceive_ir import TYPES, Restorer
 from perceive_ir._engine import look_at
+from perceive_ir._errors import WeightsError
 from perceive_ir._perception import look_closely
 from perceive_ir._weights import Card, load_system, save_system
 from perceive_ir.networks import SOFT, Closer, System, SystemConfig
@@ -16,8 +17,10 @@ from perceive_ir.networks.measures import BANDS
 from perceive_ir_training import closer as fitting
 from perceive_ir_training.calibration import damaged, with_overall
 from perceive_ir_training.closer import Sight, fit, improvements, look_closer, with_closer
+from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.data import Picture, Pictures
 from perceive_ir_training.joining import take_perceiver
+from perceive_ir_training.starting import load_start
 
 BLUR, JPEG = (TYPES.index(t) for t in ("blur", "jpeg"))
 TINY = SystemConfig(
@@ -175,3 +178,30 @@ def test_what_was_fitted_to_other_readings_is_left_out(tmp_path):
     assert with_overall(wide).perceiver.closer is None
     assert take_perceiver(wide, [path]).perceiver.closer.leave.bias.eq(0.5).all()
     assert take_perceiver(wide, [path, path]).perceiver.closer is None
+
+
+@pytest.mark.parametrize("lacking", ["bands", "overall"])
+def test_a_closer_look_without_what_it_looks_at_is_refused(lacking):
+    tower = {**TINY.tower, "bands": True, "overall": True, "closer": 8}
+    System(replace(TINY, tower=tower))
+    with pytest.raises(ValueError, match="expected bands and overall beside closer = 8; set them, or closer = 0"):
+        System(replace(TINY, tower={**tower, lacking: False}))
+
+
+def test_a_training_goes_on_from_a_file_with_a_closer_look_or_without(tmp_path):
+    plain, wide = tmp_path / "plain.safetensors", tmp_path / "wide.safetensors"
+    with_look = with_closer(seeing())
+    torch.nn.init.constant_(with_look.perceiver.closer.leave.bias, 0.5)
+    for path, system in ((plain, System(TINY)), (wide, with_look)):
+        save_system(path, system, Card("tiny", "0"), half=False)
+    without = TrainConfig(name="tiny", model=TINY)
+    asked = replace(without, model=with_look.config)
+    assert load_start(wide, asked).perceiver.closer.leave.bias.eq(0.5).all()
+    fresh = load_start(plain, asked).perceiver
+    assert fresh.bands is not None
+    assert not fresh.closer.leave.weight.any()
+    less = replace(without, model=replace(TINY, tower={**TINY.tower, "bands": True, "overall": True}))
+    assert load_start(wide, less).perceiver.closer is None
+    other = replace(asked, model=replace(TINY, tower={**less.model.tower, "closer": 8}))
+    with pytest.raises(WeightsError, match=r"closer=128.*closer=8"):
+        load_start(wide, other)

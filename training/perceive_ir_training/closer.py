@@ -27,8 +27,9 @@ from perceive_ir_training.losses import VISIBLE
 RIGHTED = (*SOFT, "jpeg")
 """Types that are put right, their presence and their severity; the others stay as they are. A look that changed those
 as well found more in damaged training pictures, but less in pictures of other sources."""
-MIX = MixConfig(clean=0.0, several=0.2, microscopy=0.3, weights={"blur": 3.0, "lowres": 3.0, "rain": 2.0, "jpeg": 1.5})
-"""How often which damage is looked at: more often what is hard to tell apart."""
+WEIGHTS = {"noise": 4.0, "blur": 3.0, "lowres": 3.0, "rain": 2.0, "jpeg": 1.5}
+MIX = MixConfig(clean=0.0, several=0.2, microscopy=0.3, weights=WEIGHTS)
+"""How often which damage is looked at: more often what is hard to tell apart, and noise, which hides it."""
 HIDDEN, STEPS, BATCH, RATE, DECAY, DROPPED = 128, 8000, 256, 2e-3, 0.05, 0.1
 """How it is fitted: hidden units, and the share of them that is dropped in each step."""
 LEFT_OUT = 0.05
@@ -110,7 +111,7 @@ def see(restorer: Restorer, pictures: Pictures, count: int, seed: int) -> Sight:
 
 
 def fit(closer: Closer, sight: Sight, seed: int = 0) -> None:
-    """Fit a closer look anew; soft types are seen by mistake as often as `FALSE_ALARMS` says."""
+    """Fit a closer look anew; soft types are seen by mistake no more often than `FALSE_ALARMS` allows."""
     righted = [TYPES.index(t) for t in RIGHTED]
     shown, before = sight.true > VISIBLE, sight.severities.logit(eps=LEAST)
     with torch.random.fork_rng(devices=[]):
@@ -135,7 +136,8 @@ def fit(closer: Closer, sight: Sight, seed: int = 0) -> None:
         logits, _ = closer(sight.bands, sight.logits, sight.severities)
         for k, t in enumerate(TYPES):
             if t in SOFT:
-                closer.leave.bias[k] += shift_of(t, logits[sight.true[:, k] == 0, k].double().numpy())
+                without = logits[sight.true[:, k] == 0, k].double().numpy()
+                closer.leave.bias[k] += min(0.0, shift_of(t, without))
 
 
 @torch.no_grad()

@@ -47,10 +47,12 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     found, _ = load_system(path)
     tower = config.model.tower_config()
     there = found.config.tower_config()
-    closer = there.closer if there.closer and tower.closer else tower.closer
-    there = replace(there, overall=tower.overall, closer=closer, hidden=there.hidden or tower.hidden)
+    bands, grid = there.bands, there.grid
     if not config.model.semantics:  # what is measured last, a file may lack
-        there = replace(there, bands=there.bands or tower.bands, grid=there.grid or (tower.grid and not there.bands))
+        bands, grid = bands or tower.bands, grid or (tower.grid and not bands)
+    closer = there.closer or tower.closer if tower.closer and bands else 0
+    hidden = there.hidden or tower.hidden
+    there = replace(there, overall=tower.overall, closer=closer, hidden=hidden, bands=bands, grid=grid)
     if all_fewer(there.blocks, tower.blocks):
         there = replace(there, blocks=tower.blocks)
     backbone, wanted_backbone = found.config.backbone_config(), config.model.backbone_config()

@@ -47,6 +47,10 @@ class TowerConfig:
     """Hidden units of a closer look at the bands of a whole picture, which puts types and severities right; 0 for none.
     It needs ``bands`` and ``overall``."""
 
+    def __post_init__(self) -> None:
+        if self.closer and not (self.bands and self.overall):
+            raise ValueError(f"expected bands and overall beside closer = {self.closer}; set them, or closer = 0")
+
     @property
     def semantics(self) -> tuple[int, ...]:
         """Sizes of the pooled feature vectors F_l: mean and spread of every channel; last, what is measured beside."""
