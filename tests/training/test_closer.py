@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from perceive_ir import TYPES, Restorer
 from perceive_ir._engine import look_at
@@ -17,6 +18,7 @@ from perceive_ir.networks.measures import BANDS
 from perceive_ir_training import closer as fitting
 from perceive_ir_training.calibration import damaged, with_overall
 from perceive_ir_training.closer import Sight, fit, improvements, look_closer, with_closer
+from perceive_ir_training.commands import calibrate
 from perceive_ir_training.config import TrainConfig
 from perceive_ir_training.data import Picture, Pictures
 from perceive_ir_training.joining import take_perceiver
@@ -118,7 +120,11 @@ def test_a_fitted_look_tells_what_the_bands_tell_and_nothing_else(monkeypatch):
     shown = seen.true[:, BLUR] > 0.03
     assert told["blur"].found[1] == pytest.approx((logits[shown, BLUR] > 0).float().mean().item())
     assert told["blur"].error[1] < 0.1 < told["blur"].error[0]
-    assert re.fullmatch(r"blur +found 0\.\d\d -> 0\.\d\d  severity error 0\.\d{3} -> 0\.\d{3}", str(told["blur"]))
+    free = seen.true[:, BLUR] == 0
+    assert told["blur"].mistaken[1] == pytest.approx((logits[free, BLUR] >= 0).float().mean().item())
+    assert told["blur"].mistaken[1] < 0.1 < told["blur"].mistaken[0]
+    said = r"blur +found 0\.\d\d -> 0\.\d\d  by mistake 0\.\d{3} -> 0\.\d{3}  severity error 0\.\d{3} -> 0\.\d{3}"
+    assert re.fullmatch(said, str(told["blur"]))
 
 
 def test_the_same_seed_fits_the_same_look(monkeypatch):
@@ -156,10 +162,45 @@ def test_fitting_leaves_the_rest_of_a_perceiver_as_it_is(monkeypatch):
     system = with_closer(seeing())
     before = {name: t.clone() for name, t in system.state_dict().items()}
     told = look_closer(restorer_of(system), pictures(), 40, 7)
-    assert [i.type for i in told] == [t for t in TYPES if t in fitting.RIGHTED]
+    assert {i.type for i in told} <= set(fitting.RIGHTED)
     changed = {name for name, t in system.state_dict().items() if not torch.equal(t, before[name])}
     assert changed == {f"perceiver.closer.{n}" for n in ("enter.weight", "enter.bias", "leave.weight", "leave.bias")}
     assert not any(p.requires_grad for p in system.parameters())
+
+
+def test_the_command_fits_a_closer_look_or_takes_it_away(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "data/train/photos"
+    folder.mkdir(parents=True)
+    for name in "abcd":
+        Image.fromarray(pictures().photos[0].pixels).save(folder / f"{name}.png")
+    monkeypatch.setattr(fitting, "STEPS", 3)
+    monkeypatch.setattr(fitting, "LEFT_OUT", 0.5)
+    plain, wide, again = (tmp_path / f"{name}.safetensors" for name in ("plain", "wide", "again"))
+    save_system(plain, seeing(), Card("tiny", "0"), half=False)
+    calibrate(plain, tmp_path / "data", wide, pictures=40, closer=True)
+    assert "by mistake" in capsys.readouterr().out
+    before, after = (load_system(path)[0] for path in (plain, wide))
+    assert after.perceiver.closer.leave.weight.any()
+    assert torch.equal(after.perceiver.overall.weight, before.perceiver.overall.weight)
+    calibrate(wide, tmp_path / "data", again, pictures=40, closer=False)
+    assert "presence" in capsys.readouterr().out
+    assert load_system(again)[0].perceiver.closer is None
+
+
+def test_a_new_look_forgets_the_old_one():
+    old = with_closer(seeing())
+    torch.nn.init.constant_(old.perceiver.closer.leave.bias, 0.5)
+    assert not with_closer(old).perceiver.closer.leave.bias.any()
+
+
+def test_what_is_looked_at_is_mixed_as_asked():
+    both = Pictures(pictures().photos, (Picture("two", np.full((480, 560, 3), 90, np.uint8), True, microscopy=True),))
+    only = [replace(fitting.MIX, microscopy=share, weights={"noise": 1000.0}, several=0.0) for share in (0.0, 1.0)]
+    photos, micrographs = (list(damaged(both, 12, np.random.default_rng(0), mix)) for mix in only)
+    grey = [[bool((image[..., 0] == image[..., 2]).all()) for _, image in shown] for shown in (photos, micrographs)]
+    assert not any(grey[0])
+    assert all(grey[1])
+    assert {TYPES[k] for true, _ in photos + micrographs for k in np.flatnonzero(true)} == {"noise"}
 
 
 def test_a_closer_look_needs_bands_and_a_calibrated_perceiver():

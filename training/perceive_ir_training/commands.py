@@ -119,25 +119,27 @@ def calibrate(
     weights: Annotated[Path, typer.Argument(help="RUN/weights.safetensors of a training.")],
     data: Annotated[Path, typer.Option(envvar="PERCEIVE_IR_DATA", help="The folder that was trained on.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Where to write the weights (float32).")],
-    pictures: Annotated[int, typer.Option(min=40, help="Damaged pictures to measure on.")] = 2000,
+    pictures: Annotated[
+        int | None,
+        typer.Option(min=40, help="Damaged pictures to measure on.", show_default="2000; with --closer 20000"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the damage.")] = 0,
     closer: Annotated[
-        bool,
-        typer.Option("--closer", help="Leave everything as it is, but add a closer look at detail (20000 pictures)."),
+        bool, typer.Option("--closer", help="Leave everything as it is, but fit a closer look at the detail.")
     ] = False,
 ) -> None:
     """Put right when a type of damage counts as present, and how severe it is, by measurement on damaged pictures."""
     from perceive_ir import Restorer
     from perceive_ir._weights import load_system, save_system
     from perceive_ir_training import calibration
-    from perceive_ir_training.closer import look_closer, with_closer
+    from perceive_ir_training.closer import PICTURES, look_closer, with_closer
     from perceive_ir_training.data import load_pictures
 
     system, card = load_system(weights)
     system = with_closer(system) if closer else calibration.with_overall(system)
     restorer = Restorer(system, card, device="cpu", precision="float32")
     measure = look_closer if closer else calibration.calibrate
-    for found in measure(restorer, load_pictures(data), pictures, seed):
+    for found in measure(restorer, load_pictures(data), pictures or (PICTURES if closer else 2000), seed):
         sys.stdout.write(f"{found}\n")
     save_system(output, system, card, half=False)
     sys.stdout.write(f"{output}\n")

@@ -50,7 +50,7 @@ def load_start(path: str | Path, config: TrainConfig) -> System:
     bands, grid = there.bands, there.grid
     if not config.model.semantics:  # what is measured last, a file may lack
         bands, grid = bands or tower.bands, grid or (tower.grid and not bands)
-    closer = there.closer or tower.closer if tower.closer and bands else 0
+    closer = (there.closer or tower.closer) if tower.closer and bands else 0
     hidden = there.hidden or tower.hidden
     there = replace(there, overall=tower.overall, closer=closer, hidden=hidden, bands=bands, grid=grid)
     if all_fewer(there.blocks, tower.blocks):

@@ -48,6 +48,8 @@ class TowerConfig:
     It needs ``bands`` and ``overall``."""
 
     def __post_init__(self) -> None:
+        if min(self.closer, self.hidden) < 0:
+            raise ValueError(f"expected no fewer than 0 hidden units, got {min(self.closer, self.hidden)}")
         if self.closer and not (self.bands and self.overall):
             raise ValueError(f"expected bands and overall beside closer = {self.closer}; set them, or closer = 0")
 
@@ -282,8 +284,8 @@ class Closer(nn.Module):
     """A closer look at the detail of a whole picture: what the bands of all its crops say of types and severities
     beyond what is read off each crop. It changes nothing before it is fitted.
 
-    It may find `SOFT` types where they were not seen; of the others, which cost more to see by mistake, it may only
-    take back what was said.
+    It may find `SOFT` types where they were not seen; of the presence of the others, which cost more to see by mistake,
+    it may only take back what was said.
     """
 
     def __init__(self, hidden: int, types: int) -> None:
